@@ -1,0 +1,139 @@
+"""Who uses what: from the recording of commands to the end of their execution.
+
+Encoders put what their commands touch into a `Recording`. At submit the queue asks every touched
+resource whether the GPU may have it, and stamps its `UsageTag` with the submission; pools and
+rings look at the tag to learn whether the memory is free again.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
+
+from pers.errors import BufferStateError
+
+if TYPE_CHECKING:
+    from pers.graphics.submission import Submission
+
+
+class UsageTag:
+    """The use of one piece of GPU memory."""
+
+    __slots__ = ("__weakref__", "last_submission", "recordings")
+
+    def __init__(self) -> None:
+        self.last_submission: Submission | None = None
+        """The latest submission that uses the memory."""
+        self.recordings: weakref.WeakSet[Recording] = weakref.WeakSet()
+        """Commands that use the memory and were not submitted yet."""
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether commands that wait for their submit use the memory."""
+        return len(self.recordings) > 0
+
+    @property
+    def is_in_flight(self) -> bool:
+        """Whether the GPU has not finished with the memory."""
+        return self.last_submission is not None and not self.last_submission.is_done
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nothing recorded or submitted uses the memory."""
+        return not self.is_recorded and not self.is_in_flight
+
+
+class Guard:
+    """Notices two threads inside one resource; re-entrant on one thread."""
+
+    __slots__ = ("_lock", "_name")
+
+    def __init__(self, name: str) -> None:
+        self._lock = threading.RLock()
+        self._name = name
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._lock.release()
+
+    def acquire(self) -> None:
+        """Enter, or raise `BufferStateError` when another thread is inside."""
+        if not self._lock.acquire(blocking=False):
+            raise BufferStateError(
+                f"{self._name} is being used by another thread; it belongs to one thread at a "
+                "time, so hand it over only between calls"
+            )
+
+    def release(self) -> None:
+        """Leave."""
+        self._lock.release()
+
+
+class Trackable(Protocol):
+    """A resource whose use has to be known: a buffer, a texture, a query set."""
+
+    usage_tag: UsageTag
+    guard: Guard
+
+    def check_usable(self, call: str) -> None:
+        """Raise unless the GPU may be given work with the resource now."""
+        ...
+
+
+class Recording:
+    """What the commands of one encoder use."""
+
+    __slots__ = ("__weakref__", "_resources", "_tags", "_waits")
+
+    def __init__(self, *, waits_for_submit: bool = True) -> None:
+        """Start an empty recording.
+
+        Args:
+            waits_for_submit: False for a render bundle, which is never submitted itself.
+        """
+        self._waits = waits_for_submit
+        self._resources: set[Trackable] = set()
+        self._tags: set[UsageTag] = set()
+
+    def use(self, resource: Trackable) -> None:
+        """Note that a command uses `resource`."""
+        tag = resource.usage_tag
+        if tag not in self._tags:
+            self._tags.add(tag)
+            self._resources.add(resource)
+            if self._waits:
+                tag.recordings.add(self)
+
+    def use_all_of(self, other: Recording) -> None:
+        """Note that a command uses everything that `other` does (a render bundle, say)."""
+        for resource in other._resources:
+            self.use(resource)
+
+    def acquire(self, call: str, held: list[Guard]) -> None:
+        """Keep other threads away from everything recorded, and check that it may be submitted.
+
+        Args:
+            call: For the message when something may not.
+            held: Gets the guards entered; release them when the submit is over.
+        """
+        for resource in self._resources:
+            resource.guard.acquire()
+            held.append(resource.guard)
+            resource.check_usable(call)
+
+    def submitted(self, submission: Submission) -> None:
+        """Note that the commands were handed to the GPU."""
+        for tag in self._tags:
+            tag.last_submission = submission
+            tag.recordings.discard(self)
+        self._resources.clear()
+        self._tags.clear()

@@ -1,0 +1,1 @@
+"""The backends: each implements the port in `pers.graphics.native`."""

@@ -1,0 +1,460 @@
+"""The buffers that all backends share: the state machine, once.
+
+A backend supplies a `NativeBuffer`, a port with four verbs and no checks. `Buffer` and
+`MappableBuffer` put the rules around it: which call is legal in which state, what happens to a
+pending map, and what must live until the last view is gone.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from pers._checks import whole_number
+from pers._completion import Completion, ProgressSource
+from pers._tracking import Guard, UsageTag
+from pers.buffers.interfaces import IBuffer, IMappableBuffer
+from pers.buffers.mapped_range import MappedRange, Mapping
+from pers.buffers.types import (
+    COPY_ALIGNMENT,
+    MAP_OFFSET_ALIGNMENT,
+    MAP_USAGES,
+    BufferDesc,
+    BufferLimits,
+    BufferState,
+    BufferUsage,
+    MapMode,
+    usage_names,
+)
+from pers.errors import (
+    BufferRangeError,
+    BufferStateError,
+    BufferUsageError,
+    MapAbortedError,
+    MappedViewsError,
+    PersError,
+)
+
+
+class NativeBuffer(ABC):
+    """What a backend does for one buffer. It is only asked for what is legal."""
+
+    @property
+    @abstractmethod
+    def handle(self) -> Any:
+        """The backend's own object."""
+
+    @abstractmethod
+    def map_async(
+        self, mode: MapMode, offset: int, size: int, done: Callable[[PersError | None], None]
+    ) -> None:
+        """Start a map; call `done` once when it ends, on any thread, also within this call."""
+
+    @abstractmethod
+    def address(self, offset: int, size: int) -> int:
+        """Return where mapped bytes are in memory, valid until `unmap` or `destroy`."""
+
+    @abstractmethod
+    def unmap(self) -> None:
+        """End the mapping or the pending map."""
+
+    @abstractmethod
+    def destroy(self) -> None:
+        """Give the memory back. Called once, on any thread, possibly in garbage collection."""
+
+
+class BufferOwner(Protocol):
+    """What a buffer needs to know of its device."""
+
+    @property
+    def progress(self) -> ProgressSource:
+        """Who delivers maps."""
+        ...
+
+    def check_alive(self, call: str) -> None:
+        """Raise `DeviceLostError` when the device was lost or closed."""
+        ...
+
+    def write_buffer(self, buffer: IBuffer, offset: int, data: Any) -> None:
+        """Queue a write, to be seen by everything submitted from now on."""
+        ...
+
+
+def check_creation(desc: BufferDesc, limits: BufferLimits, *, mappable: bool) -> None:
+    """Check what a device can know of a description (WebGPU §5.1.3), for any backend.
+
+    Raises:
+        BufferUsageError: The usages cannot be combined, or do not fit the method called.
+        BufferRangeError: The size is above the limit.
+    """
+    name = _name(desc.debug_name)
+    mapping = desc.usage & MAP_USAGES
+    if mappable and not (mapping or desc.mapped_at_creation):
+        raise BufferUsageError(
+            f"{name} asks for no mapping (usage {usage_names(desc.usage)}); "
+            "use create_buffer, or add MAP_READ, MAP_WRITE or mapped_at_creation"
+        )
+    if not mappable and (mapping or desc.mapped_at_creation):
+        raise BufferUsageError(
+            f"{name} asks for mapping (usage {usage_names(desc.usage)}, mapped_at_creation "
+            f"{desc.mapped_at_creation}); use create_mappable_buffer"
+        )
+    if not limits.map_primary_buffers:
+        for flag, partner in (
+            (BufferUsage.MAP_READ, BufferUsage.COPY_DST),
+            (BufferUsage.MAP_WRITE, BufferUsage.COPY_SRC),
+        ):
+            extra = desc.usage & ~(flag | partner)
+            if desc.usage & flag and extra:
+                raise BufferUsageError(
+                    f"{name}: {flag.name} can be combined with {partner.name} only, not with "
+                    f"{usage_names(extra)}; copy through a staging buffer, or open the device "
+                    "with the feature 'mappable-primary-buffers'"
+                )
+    if desc.size > limits.max_buffer_size:
+        raise BufferRangeError(
+            f"{name}: {desc.size} bytes are above the device's limit of "
+            f"{limits.max_buffer_size}; split the data, or open the device with a higher "
+            "max_buffer_size limit"
+        )
+
+
+class IBufferView(IBuffer):
+    """A buffer class that stands on another buffer."""
+
+    @property
+    @abstractmethod
+    def inner(self) -> IBuffer:
+        """The buffer it stands on now; may change over time."""
+
+
+class Buffer(IBuffer):
+    """A buffer without CPU access, on any backend."""
+
+    _state = BufferState.UNINITIALIZED  # what `__del__` sees when construction fails
+    _native_gone = False
+
+    def __init__(self, desc: BufferDesc, native: NativeBuffer, owner: BufferOwner) -> None:
+        """Not called by users; `IBufferFactory` makes buffers."""
+        self._desc = desc
+        self._native = native
+        self._owner = owner
+        self._name = _name(desc.debug_name)
+        self.guard = Guard(self._name)
+        self.usage_tag = UsageTag()
+        """Who uses the memory; pools and rings recycle by it."""
+        self._state = BufferState.READY
+
+    @property
+    def size(self) -> int:
+        return self._desc.size
+
+    @property
+    def usage(self) -> BufferUsage:
+        return self._desc.usage
+
+    @property
+    def debug_name(self) -> str:
+        return self._desc.debug_name
+
+    @property
+    def label(self) -> str:
+        """How error messages call the buffer."""
+        return self._name
+
+    @property
+    def native_handle(self) -> Any:
+        return self._native.handle
+
+    @property
+    def owner(self) -> BufferOwner:
+        """The device that the buffer belongs to."""
+        return self._owner
+
+    @property
+    def state(self) -> BufferState:
+        return self._state
+
+    def destroy(self) -> None:
+        with self.guard:
+            self._destroy("destroyed")
+
+    def lose(self) -> None:
+        """Follow the device into its end: like `destroy`, for the device to call."""
+        self._destroy("its device was lost or closed")
+
+    def check_usable(self, call: str) -> None:
+        """Raise unless the buffer can be used in a submit now."""
+        if self._state is not BufferState.READY:
+            raise BufferStateError(
+                f"{call}: {self._name} is {self._state.value}; "
+                + (
+                    "create a new one"
+                    if self._state is BufferState.DESTROYED
+                    else "unmap it before the GPU uses it"
+                )
+            )
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} {self.debug_name!r}: {self.size} bytes, "
+            f"{usage_names(self.usage)}, {self._state.value}>"
+        )
+
+    def __del__(self) -> None:
+        if self._state is not BufferState.UNINITIALIZED:
+            self._destroy("garbage collected")
+
+    def _destroy(self, reason: str) -> None:
+        if not self._native_gone:
+            self._native_gone = True
+            self._state = BufferState.DESTROYED
+            self._native.destroy()
+
+
+class MappableBuffer(Buffer, IMappableBuffer):
+    """A buffer that the CPU can map, on any backend."""
+
+    _pending: Completion[MappedRange] | None = None
+    _mapping: Mapping | None = None
+    _mapped: MappedRange | None = None
+
+    def __init__(self, desc: BufferDesc, native: NativeBuffer, owner: BufferOwner) -> None:
+        """Not called by users; `IBufferFactory` makes buffers."""
+        super().__init__(desc, native, owner)
+        # Guards the state against the thread that delivers maps. Held for a few lines only, and
+        # never while a native call could wait for that thread.
+        self._lock = threading.Lock()
+        if desc.mapped_at_creation:
+            self._start_mapping(MapMode.WRITE, 0, desc.size)
+
+    async def map_async(
+        self, mode: MapMode = MapMode.WRITE, offset: int = 0, size: int | None = None
+    ) -> MappedRange:
+        pending = self._begin_map(mode, offset, size)
+        try:
+            return await pending.wait_async()
+        except PersError:
+            raise
+        except BaseException:  # cancelled
+            self._cancel_map(pending)
+            raise
+
+    def map(
+        self, mode: MapMode = MapMode.WRITE, offset: int = 0, size: int | None = None
+    ) -> MappedRange:
+        pending = self._begin_map(mode, offset, size)
+        try:
+            return pending.wait()
+        except PersError:
+            raise
+        except BaseException:  # interrupted from the keyboard
+            self._cancel_map(pending)
+            raise
+
+    def mapped_range(self, offset: int = 0, size: int | None = None) -> MappedRange:
+        call = f"{self._name}: mapped_range"
+        with self.guard:
+            mapping, _ = self._current_mapping(call)
+            start = whole_number(offset, f"{call} offset")
+            if size is None:
+                size = max(self.size - start, 0)
+            return mapping.take(start, whole_number(size, f"{call} size"))
+
+    @property
+    def mapped_data(self) -> MappedRange:
+        with self.guard:
+            return self._current_mapping(f"{self._name}: mapped_data")[1]
+
+    def unmap(self) -> None:
+        with self.guard:
+            if self._abort_map(BufferState.READY, "unmapped") or self._mapping is None:
+                return
+            count = self._mapping.live_views
+            if count:
+                raise MappedViewsError(
+                    f"{self._name} cannot be unmapped: {count} array"
+                    f"{'s look' if count > 1 else ' looks'} at its memory; "
+                    "delete the arrays (and slices of them) first, or copy them",
+                    count,
+                )
+            self._end_mapping(BufferState.READY)
+            self._native.unmap()
+
+    def on_views_gone(self, callback: Callable[[], None]) -> None:
+        """Declare the ranges dead now, and call `callback` when the last array is gone.
+
+        The buffer stays MAPPED until `callback` calls `finish_mapping`.
+        """
+        with self.guard:
+            lease = None if self._mapping is None else self._mapping.end()
+            if lease is not None:
+                lease.on_end(callback)
+
+    def finish_mapping(self) -> None:
+        """Unmap after `on_views_gone`, on whatever thread the last array died."""
+        if self._end_mapping(BufferState.READY):
+            self._native.unmap()
+        else:  # destroyed in the meantime, which had to wait for the arrays
+            self._native.destroy()
+
+    def _begin_map(self, mode: MapMode, offset: int, size: int | None) -> Completion[MappedRange]:
+        with self.guard:
+            mode, offset, size = self._check_map(mode, offset, size)
+            pending = Completion[MappedRange](f"the map of {self._name}", self._owner.progress)
+            with self._lock:
+                self._pending = pending
+                self._state = BufferState.MAP_PENDING
+
+            def done(error: PersError | None) -> None:
+                self._map_done(pending, mode, offset, size, error)
+
+            self._native.map_async(mode, offset, size, done)
+            return pending
+
+    def _check_map(self, mode: MapMode, offset: int, size: int | None) -> tuple[MapMode, int, int]:
+        call = f"{self._name}: map"
+        self._owner.check_alive(call)
+        if self._state is not BufferState.READY:
+            remedy = {
+                BufferState.MAP_PENDING: "await the map that is going on, or unmap to abort it",
+                BufferState.MAPPED: "unmap it first",
+                BufferState.DESTROYED: "create a new one",
+            }.get(self._state, "")
+            raise BufferStateError(f"{call}: the buffer is {self._state.value}; {remedy}")
+        if mode not in (MapMode.READ, MapMode.WRITE):
+            raise BufferUsageError(f"{call}: mode must be MapMode.READ or WRITE, not {mode!r}")
+        mode = MapMode(mode)
+        needed = BufferUsage.MAP_READ if mode is MapMode.READ else BufferUsage.MAP_WRITE
+        if not self.usage & needed:
+            raise BufferUsageError(
+                f"{call} for {mode.name}: the buffer was created with {usage_names(self.usage)}; "
+                f"it needs {needed.name}"
+            )
+        start = whole_number(offset, f"{call} offset")
+        length = max(self.size - start, 0) if size is None else whole_number(size, f"{call} size")
+        if start % MAP_OFFSET_ALIGNMENT or length % COPY_ALIGNMENT:
+            raise BufferRangeError(
+                f"{call}: offset must be a multiple of {MAP_OFFSET_ALIGNMENT} and size of "
+                f"{COPY_ALIGNMENT} bytes, not {start} and {length}"
+            )
+        if start + length > self.size:
+            raise BufferRangeError(
+                f"{call}: {length} bytes at offset {start} reach beyond the end of the buffer "
+                f"({self.size} bytes)"
+            )
+        return mode, start, length
+
+    def _map_done(
+        self,
+        pending: Completion[MappedRange],
+        mode: MapMode,
+        offset: int,
+        size: int,
+        error: PersError | None,
+    ) -> None:
+        """Take the news of a map from the backend, on any thread."""
+        with self._lock:
+            if self._pending is not pending:
+                return  # aborted in the meantime; whoever did that has told the waiter
+            self._pending = None
+            if error is None:
+                mapped = self._start_mapping(mode, offset, size)
+            else:
+                self._state = BufferState.READY
+        if error is None:
+            pending.resolve(mapped)
+        else:
+            pending.reject(error)
+
+    def _start_mapping(self, mode: MapMode, offset: int, size: int) -> MappedRange:
+        address = self._native.address(offset, size) if size else 0
+        self._mapping = Mapping(self._name, mode, offset, size, address, self._native)
+        self._mapped = MappedRange(self._mapping, offset, size)
+        self._state = BufferState.MAPPED
+        return self._mapped
+
+    def _cancel_map(self, pending: Completion[MappedRange]) -> None:
+        """Leave the buffer READY after the caller of a map gave up."""
+        with self.guard:
+            if self._pending is pending and self._abort_map(BufferState.READY, "cancelled"):
+                return
+            heard_of = self._mapped is None or self._mapped is not pending.peek()
+            if heard_of or self._mapping is None or self._mapping.live_views:
+                return
+            self._end_mapping(BufferState.READY)
+            self._native.unmap()
+
+    def _abort_map(self, state: BufferState, reason: str) -> bool:
+        """End a pending map, if there is one, and go to `state`."""
+        with self._lock:
+            pending, self._pending = self._pending, None
+            if pending is None:
+                return False
+            self._state = state
+        pending.reject(
+            MapAbortedError(f"{self._name}: the pending map was aborted: {reason}; map again")
+        )
+        self._native.unmap()
+        return True
+
+    def _end_mapping(self, state: BufferState) -> bool:
+        """End the mapping, if there is one, and go to `state`."""
+        with self._lock:
+            mapping, self._mapping, self._mapped = self._mapping, None, None
+            if mapping is None:
+                return False
+            self._state = state
+        mapping.end()
+        return True
+
+    def _current_mapping(self, call: str) -> tuple[Mapping, MappedRange]:
+        self._owner.check_alive(call)
+        if self._mapping is None or self._mapped is None or self._mapping.ended:
+            raise BufferStateError(
+                f"{call}: the buffer is {self._state.value}, not mapped; "
+                "map it first (map_async or map)"
+            )
+        return self._mapping, self._mapped
+
+    def _destroy(self, reason: str) -> None:
+        self._abort_map(BufferState.DESTROYED, reason)
+        with self._lock:
+            if self._native_gone:
+                return
+            self._native_gone = True
+            self._state = BufferState.DESTROYED
+            mapping, self._mapping, self._mapped = self._mapping, None, None
+        if mapping is None:
+            self._native.destroy()
+        elif not mapping.ended:
+            lease = mapping.end()
+            assert lease is not None
+            lease.on_end(self._native.destroy)  # at once, unless arrays are alive
+        # else the arrays hold the lease already, and `finish_mapping` destroys
+
+
+def _name(debug_name: str) -> str:
+    return f"buffer {debug_name!r}"
+
+
+def core_buffer(buffer: object, call: str) -> Buffer:
+    """Return the backend buffer behind any pers buffer.
+
+    Raises:
+        BufferUsageError: `buffer` is no pers buffer.
+    """
+    while isinstance(buffer, IBufferView):
+        buffer = buffer.inner
+    if not isinstance(buffer, Buffer):
+        raise BufferUsageError(f"{call} takes a pers buffer, not {type(buffer).__name__}")
+    return buffer
+
+
+def mappable_buffer(buffer: IBuffer, call: str) -> MappableBuffer:
+    """Return the backend buffer behind a buffer that was created mappable."""
+    core = core_buffer(buffer, call)
+    assert isinstance(core, MappableBuffer)
+    return core

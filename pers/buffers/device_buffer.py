@@ -1,0 +1,100 @@
+"""`DeviceBuffer`: memory for the GPU alone."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pers._checks import align_up
+from pers.buffers.interfaces import IBufferFactory
+from pers.buffers.mapped_range import as_bytes_array
+from pers.buffers.types import COPY_ALIGNMENT, MAP_USAGES, BufferDesc, BufferUsage, usage_names
+from pers.buffers.view import BufferView, check_factory
+from pers.errors import BufferUsageError
+
+__all__ = ["DeviceBuffer"]
+
+
+class DeviceBuffer(BufferView):
+    """A buffer that only the GPU reaches, at the highest bandwidth there is.
+
+    Fill it with `from_array`, `device.upload`, a staging buffer, or on the GPU.
+    """
+
+    def __init__(
+        self,
+        desc_or_size: BufferDesc | int,
+        factory: IBufferFactory,
+        *,
+        usage: BufferUsage = BufferUsage.NONE,
+        debug_name: str = "",
+    ) -> None:
+        """Make a buffer with zeros in it.
+
+        Args:
+            desc_or_size: A description, or a size in bytes together with `usage`.
+            factory: ``device.buffer_factory``.
+            usage: What it is for; COPY_DST is added, or nothing could fill it.
+            debug_name: A name for error messages and graphics debuggers.
+
+        Raises:
+            BufferUsageError: No usage, or one that needs CPU access.
+        """
+        check_factory("DeviceBuffer", factory)
+        if isinstance(desc_or_size, BufferDesc):
+            desc = desc_or_size
+        else:
+            desc = BufferDesc(desc_or_size, usage, debug_name=debug_name)
+        if desc.usage & MAP_USAGES or desc.mapped_at_creation:
+            raise BufferUsageError(
+                f"DeviceBuffer {desc.debug_name!r} has no CPU access, but was asked for "
+                f"{usage_names(desc.usage & MAP_USAGES) if desc.usage & MAP_USAGES else ''}"
+                f"{' mapped_at_creation' if desc.mapped_at_creation else ''}; "
+                "use a staging, readback or dynamic buffer beside it"
+            )
+        self._inner = factory.create_buffer(
+            BufferDesc(desc.size, desc.usage | BufferUsage.COPY_DST, debug_name=desc.debug_name)
+        )
+
+    @classmethod
+    def from_array(
+        cls,
+        array: Any,
+        usage: BufferUsage,
+        factory: IBufferFactory,
+        *,
+        debug_name: str = "",
+    ) -> Self:
+        """Make a buffer with the bytes of `array` in it, without an encoder or a submit.
+
+        Args:
+            array: A NumPy array of any shape, or anything with the buffer protocol. The buffer's
+                size is its size, rounded up to 4 bytes.
+            usage: What the buffer is for.
+            factory: ``device.buffer_factory``.
+            debug_name: A name for error messages and graphics debuggers.
+
+        Raises:
+            BufferUsageError: No usage, one that needs CPU access, or no plain data.
+        """
+        check_factory("DeviceBuffer.from_array", factory)
+        data = as_bytes_array(array, f"DeviceBuffer {debug_name!r}: from_array")
+        size = align_up(data.nbytes, COPY_ALIGNMENT)
+        desc = BufferDesc(size, usage, debug_name=debug_name)
+        if desc.usage & MAP_USAGES:
+            raise BufferUsageError(
+                f"DeviceBuffer {debug_name!r} has no CPU access, but was asked for "
+                f"{usage_names(desc.usage & MAP_USAGES)}; use a staging or readback buffer"
+            )
+        inner = factory.create_mappable_buffer(
+            BufferDesc(
+                size,
+                desc.usage | BufferUsage.COPY_DST,
+                mapped_at_creation=True,
+                debug_name=debug_name,
+            )
+        )
+        inner.mapped_data.write(data)
+        inner.unmap()
+        self = cls.__new__(cls)
+        self._inner = inner
+        return self

@@ -1,0 +1,123 @@
+"""What the two staging buffers share: writing, and handing the bytes to the GPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pers.buffers.interfaces import IBuffer, IBufferFactory, IMappableBuffer
+from pers.buffers.mapped_range import MappedRange
+from pers.buffers.types import BufferDesc, BufferUsage
+from pers.buffers.view import BufferView
+from pers.errors import MappedViewsError
+from pers.textures import ITexture, TexelCopyBufferInfo, TexelCopyTextureInfo, TextureRows
+
+if TYPE_CHECKING:
+    from pers.graphics.interfaces import ICommandEncoder
+
+STAGING_USAGE = BufferUsage.MAP_WRITE | BufferUsage.COPY_SRC
+
+
+class StagingBuffer(BufferView):
+    """A buffer that the CPU writes and the GPU copies from."""
+
+    _inner: IMappableBuffer
+    _factory: IBufferFactory
+
+    def write(self, data: Any, offset: int = 0) -> None:
+        """Copy `data` into the mapped buffer.
+
+        Args:
+            data: A NumPy array, or anything with the buffer protocol.
+            offset: Where to start (bytes).
+
+        Raises:
+            BufferRangeError: It does not fit.
+            BufferStateError: The buffer is not mapped.
+        """
+        self._inner.mapped_data.write(data, offset)
+
+    def write_pixels(self, pixels: npt.NDArray[Any], texture: ITexture, offset: int = 0) -> None:
+        """Copy pixels into the mapped buffer in the layout that `upload_to` a texture takes.
+
+        Args:
+            pixels: Shape ``([layers,] height, width[, channels])`` of `texture`.
+            texture: Whose size and format count.
+            offset: Where to start (bytes).
+        """
+        rows = TextureRows(texture.format, texture.width, texture.height, texture.layers)
+        rows.check(pixels)
+        memory = self.mapped_array(np.uint8, rows.nbytes, offset)
+        rows.view(memory)[...] = pixels.view(rows.format.dtype)
+
+    def as_array(
+        self, dtype: npt.DTypeLike = np.uint8, shape: int | tuple[int, ...] | None = None
+    ) -> npt.NDArray[Any]:
+        """Return the mapped buffer as a NumPy array, without a copy.
+
+        The array may outlive the mapping: it then looks at memory that the GPU does not use.
+
+        Args:
+            dtype: Item type.
+            shape: Shape, or None for one dimension with all that fits.
+        """
+        return self._inner.mapped_data.as_array(dtype, shape)
+
+    def mapped_array(self, dtype: npt.DTypeLike, count: int, offset: int) -> npt.NDArray[Any]:
+        """Return `count` items that start at `offset` (bytes) of the mapped buffer."""
+        whole = self._inner.mapped_data.as_array(np.uint8)
+        end = offset + count * np.dtype(dtype).itemsize
+        self._inner.mapped_data.as_array(np.uint8, end)  # checks the range
+        return whole[offset:end].view(dtype)
+
+    def upload_to(
+        self,
+        encoder: ICommandEncoder,
+        target: IBuffer | ITexture | TexelCopyTextureInfo,
+        target_offset: int = 0,
+        *,
+        source_offset: int = 0,
+        size: int | tuple[int, int, int] | None = None,
+    ) -> None:
+        """Record the copy to where the bytes are wanted; unmaps first.
+
+        Args:
+            encoder: Records the copy.
+            target: A buffer or a texture with usage COPY_DST.
+            target_offset: Where in a target buffer (bytes, a multiple of 4).
+            source_offset: Where to start here (bytes, a multiple of 4).
+            size: Bytes for a buffer; width, height and layers for a texture. None means all that
+                is left here, at most what is left of the target.
+        """
+        self.end_mapping(keep_contents=True)
+        if isinstance(target, IBuffer):
+            if size is None:
+                size = min(self.size - source_offset, target.size - target_offset)
+            assert isinstance(size, int)
+            encoder.copy_buffer_to_buffer(self._inner, source_offset, target, target_offset, size)
+        else:
+            assert not isinstance(size, int)
+            source = TexelCopyBufferInfo(self._inner, source_offset)
+            encoder.copy_buffer_to_texture(source, target, size)
+
+    def end_mapping(self, *, keep_contents: bool) -> None:
+        """Unmap. When arrays still look at the memory, leave it to them and take new memory."""
+        if not self._inner.is_mapped:
+            return
+        try:
+            self._inner.unmap()
+        except MappedViewsError:
+            self._replace(self._inner.mapped_data if keep_contents else None)
+
+    def _replace(self, contents: MappedRange | None) -> None:
+        old = self._inner
+        new = self._factory.create_mappable_buffer(
+            BufferDesc(old.size, old.usage, mapped_at_creation=True, debug_name=old.debug_name)
+        )
+        if contents is not None:
+            new.mapped_data.write(contents.as_array(), contents.offset)
+        new.unmap()
+        self._inner = new
+        old.destroy()

@@ -1,0 +1,673 @@
+"""The render device, on any backend."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import weakref
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pers._checks import whole_number
+from pers._completion import Completion, ProgressSource
+from pers._tracking import Guard, Trackable
+from pers.buffers.belt import StagingBelt
+from pers.buffers.core import Buffer, MappableBuffer, check_creation
+from pers.buffers.interfaces import IBuffer, IBufferFactory, IMappableBuffer
+from pers.buffers.mapped_range import as_bytes_array
+from pers.buffers.readback import ReadbackBuffer
+from pers.buffers.types import BufferDesc, BufferLimits, BufferUsage, usage_names
+from pers.errors import (
+    BufferRangeError,
+    BufferStateError,
+    BufferUsageError,
+    DeviceLostError,
+    OutOfMemoryError,
+    PersError,
+    ValidationError,
+)
+from pers.graphics.encoder import CommandBuffer, CommandEncoder, check_bytes, texture_place
+from pers.graphics.interfaces import (
+    ErrorFilter,
+    ErrorScope,
+    IBindGroup,
+    ICommandBuffer,
+    ICommandEncoder,
+    IFrameBuffer,
+    IPipeline,
+    IQuerySet,
+    IRenderBundleEncoder,
+    IRenderDevice,
+    IRenderQueue,
+    ISampler,
+    IShaderModule,
+    ISurface,
+)
+from pers.graphics.native import BoundBuffer, NativeDevice, Targets
+from pers.graphics.passes import RenderBundleEncoder
+from pers.graphics.resources import (
+    BindGroup,
+    FrameBuffer,
+    Pipeline,
+    QuerySet,
+    Sampler,
+    ShaderModule,
+    Texture,
+    owned,
+    owned_buffer,
+)
+from pers.graphics.submission import Submission
+from pers.graphics.types import (
+    BUFFER_KINDS,
+    BindGroupLayout,
+    BindingLayout,
+    BufferBinding,
+    ComputePipelineDescriptor,
+    DeviceInfo,
+    DeviceLimits,
+    DeviceLostInfo,
+    RenderPipelineDescriptor,
+    SamplerDescriptor,
+    TextureDescriptor,
+)
+from pers.textures import (
+    ITexture,
+    TexelCopyTextureInfo,
+    TextureFormat,
+    TextureRows,
+    TextureUsage,
+)
+
+logger = logging.getLogger("pers.graphics")
+
+_SCOPES: dict[ErrorFilter, tuple[type[PersError], ...]] = {
+    "validation": (ValidationError, BufferStateError, BufferUsageError, BufferRangeError),
+    "out-of-memory": (OutOfMemoryError,),
+    "internal": (PersError,),
+}
+
+
+class RenderDevice(IRenderDevice):
+    """A device: a `NativeDevice` with all the rules around it."""
+
+    def __init__(self, native: NativeDevice) -> None:
+        """Take over a native device."""
+        self.native = native
+        self._limits = native.limits
+        self._features = native.features
+        self._lost: Completion[DeviceLostInfo] = Completion("the loss of the device")
+        self._closed_why = ""
+        self._buffers: weakref.WeakSet[Buffer] = weakref.WeakSet()
+        self._lock = threading.RLock()
+        self._pipelines: dict[object, Pipeline] = {}
+        self._factory = BufferFactory(self)
+        self._queue = RenderQueue(self)
+        self._belt = StagingBelt(self)
+        self._readbacks: dict[int, list[ReadbackBuffer]] = {}
+        native.on_lost(_weak_loss(self))
+
+    @property
+    def info(self) -> DeviceInfo:
+        return self.native.info
+
+    @property
+    def limits(self) -> DeviceLimits:
+        return self._limits
+
+    @property
+    def features(self) -> frozenset[str]:
+        return self._features
+
+    @property
+    def queue(self) -> IRenderQueue:
+        return self._queue
+
+    @property
+    def buffer_factory(self) -> IBufferFactory:
+        return self._factory
+
+    @property
+    def belt(self) -> StagingBelt:
+        return self._belt
+
+    @property
+    def native_handle(self) -> Any:
+        return self.native.handle
+
+    @property
+    def is_lost(self) -> bool:
+        return self._lost.done
+
+    @property
+    def lost(self) -> Awaitable[DeviceLostInfo]:
+        return self._lost
+
+    @property
+    def progress(self) -> ProgressSource:
+        """Who delivers maps and submissions."""
+        return self.native
+
+    def on_lost(self, callback: Callable[[DeviceLostInfo], None]) -> None:
+        def call() -> None:
+            callback(self._lost.result())
+
+        self._lost.add_callback(call)
+
+    @contextlib.contextmanager
+    def error_scope(self, kind: ErrorFilter = "validation") -> Generator[ErrorScope]:
+        if kind not in _SCOPES:
+            raise ValidationError(
+                f"an error scope is for one of {', '.join(_SCOPES)}, not {kind!r}"
+            )
+        scope = ErrorScope()
+        try:
+            yield scope
+        except _SCOPES[kind] as error:
+            scope.error = error
+
+    def create_texture(self, descriptor: TextureDescriptor) -> ITexture:
+        return self._texture(descriptor)
+
+    def create_sampler(self, descriptor: SamplerDescriptor | None = None) -> ISampler:
+        self.check_alive("create_sampler")
+        descriptor = descriptor or SamplerDescriptor()
+        return Sampler(self, descriptor.label, self.native.create_sampler(descriptor))
+
+    def create_shader_module(self, code: str, *, label: str = "") -> IShaderModule:
+        self.check_alive("create_shader_module")
+        if not isinstance(code, str):
+            raise ValidationError(
+                f"create_shader_module takes WGSL as a string, not {type(code).__name__}"
+            )
+        return ShaderModule(self, label, self.native.create_shader_module(code, label))
+
+    def create_bind_group(
+        self,
+        layout: BindGroupLayout,
+        resources: Mapping[int, BufferBinding | IBuffer | ITexture | ISampler],
+        *,
+        label: str = "",
+    ) -> IBindGroup:
+        call = f"create_bind_group {label!r}"
+        self.check_alive(call)
+        wanted = {entry.binding for entry in layout.entries}
+        if wanted != set(resources):
+            raise ValidationError(
+                f"{call}: the layout has bindings {sorted(wanted)}, but {sorted(resources)} were "
+                "given"
+            )
+        bound: dict[int, BoundBuffer | Texture | Sampler] = {
+            entry.binding: self._bind(entry, resources[entry.binding], call)
+            for entry in layout.entries
+        }
+        used: list[Trackable] = []
+        for resource in bound.values():
+            if isinstance(resource, BoundBuffer):
+                used.append(resource.buffer)
+            elif isinstance(resource, Texture):
+                used.append(resource)
+        dynamic: list[tuple[BoundBuffer, int]] = []
+        for entry in layout.dynamic_entries:
+            resource = bound[entry.binding]
+            assert isinstance(resource, BoundBuffer)
+            dynamic.append((resource, self._alignment(entry)))
+        handle = self.native.create_bind_group(layout, bound, label)
+        return BindGroup(self, label, handle, layout, tuple(used), tuple(dynamic))
+
+    def create_render_pipeline(self, descriptor: RenderPipelineDescriptor) -> IPipeline:
+        call = f"create_render_pipeline {descriptor.label!r}"
+        shader = owned(descriptor.shader, ShaderModule, self, call)
+        return self._pipeline(
+            descriptor,
+            "render",
+            lambda: self.native.create_render_pipeline(descriptor, shader.native_handle),
+        )
+
+    def create_compute_pipeline(self, descriptor: ComputePipelineDescriptor) -> IPipeline:
+        call = f"create_compute_pipeline {descriptor.label!r}"
+        shader = owned(descriptor.shader, ShaderModule, self, call)
+        return self._pipeline(
+            descriptor,
+            "compute",
+            lambda: self.native.create_compute_pipeline(descriptor, shader.native_handle),
+        )
+
+    def create_frame_buffer(
+        self,
+        width: int,
+        height: int,
+        color_formats: Sequence[TextureFormat] = (TextureFormat.RGBA8_UNORM_SRGB,),
+        *,
+        depth_format: TextureFormat | None = None,
+        sample_count: int = 1,
+        label: str = "",
+    ) -> IFrameBuffer:
+        if not color_formats and depth_format is None:
+            raise ValidationError(f"frame buffer {label!r} needs a colour or a depth format")
+        readable = (
+            TextureUsage.RENDER_ATTACHMENT | TextureUsage.COPY_SRC | TextureUsage.TEXTURE_BINDING
+        )
+
+        def make(
+            texture_format: TextureFormat, part: str, usage: TextureUsage, samples: int
+        ) -> Texture:
+            name = f"{label} {part}".strip()
+            return self._texture(
+                TextureDescriptor(width, height, texture_format, usage, name, sample_count=samples)
+            )
+
+        colors = tuple(make(f, f"color {i}", readable, 1) for i, f in enumerate(color_formats))
+        multisampled: tuple[Texture, ...] = ()
+        if sample_count != 1:
+            multisampled = tuple(
+                make(f, f"samples {i}", TextureUsage.RENDER_ATTACHMENT, sample_count)
+                for i, f in enumerate(color_formats)
+            )
+        depth = None
+        if depth_format is not None:
+            usage = TextureUsage.RENDER_ATTACHMENT | TextureUsage.TEXTURE_BINDING
+            if sample_count == 1:
+                usage |= TextureUsage.COPY_SRC
+            depth = make(depth_format, "depth", usage, sample_count)
+        return FrameBuffer(colors, depth, multisampled, label)
+
+    def create_query_set(
+        self, kind: Literal["occlusion", "timestamp"], count: int, *, label: str = ""
+    ) -> IQuerySet:
+        call = f"create_query_set {label!r}"
+        self.check_alive(call)
+        if kind not in ("occlusion", "timestamp"):
+            raise ValidationError(f"{call}: kind must be 'occlusion' or 'timestamp', not {kind!r}")
+        if kind == "timestamp" and "timestamp-query" not in self._features:
+            raise ValidationError(
+                f"{call}: timestamps need the feature 'timestamp-query'; open the device with it "
+                "where `pers info` lists it"
+            )
+        number = whole_number(
+            count, f"{call}: count", minimum=1, maximum=4096, error=ValidationError
+        )
+        handle = self.native.create_query_set(kind, number, label)
+        return QuerySet(self, label, handle, kind, number, self.native.destroy_query_set)
+
+    def create_command_encoder(self, label: str = "") -> ICommandEncoder:
+        self.check_alive("create_command_encoder")
+        return CommandEncoder(self, self.native.create_encoder(label), label)
+
+    def create_render_bundle_encoder(
+        self,
+        color_formats: Sequence[TextureFormat],
+        *,
+        depth_format: TextureFormat | None = None,
+        sample_count: int = 1,
+        label: str = "",
+    ) -> IRenderBundleEncoder:
+        self.check_alive("create_render_bundle_encoder")
+        targets = Targets(
+            tuple(TextureFormat(texture_format) for texture_format in color_formats),
+            depth_format,
+            sample_count,
+        )
+        return RenderBundleEncoder(self, targets, label)
+
+    def create_surface(self, canvas: Any) -> ISurface:
+        self.check_alive("create_surface")
+        return self.native.create_surface(canvas, self)
+
+    def upload(self, data: Any, target: IBuffer | ITexture, offset: int = 0) -> None:
+        self._belt.upload(data, target, offset)
+
+    async def read_array(
+        self,
+        source: IBuffer | ITexture,
+        dtype: npt.DTypeLike | None = None,
+        shape: int | tuple[int, ...] | None = None,
+        *,
+        copy: bool = False,
+    ) -> npt.NDArray[Any]:
+        readback, size = self._start_read(source)
+        try:
+            return await readback.read_array(dtype, shape, copy=copy)
+        finally:
+            self._end_read(readback, size)
+
+    def read_array_blocking(
+        self,
+        source: IBuffer | ITexture,
+        dtype: npt.DTypeLike | None = None,
+        shape: int | tuple[int, ...] | None = None,
+        *,
+        copy: bool = False,
+    ) -> npt.NDArray[Any]:
+        readback, size = self._start_read(source)
+        try:
+            return readback.read_array_blocking(dtype, shape, copy=copy)
+        finally:
+            self._end_read(readback, size)
+
+    def poll(self) -> None:
+        if not self.is_lost:
+            self.native.poll()
+
+    def close(self) -> None:
+        self.lose(DeviceLostInfo("destroyed", "the device was closed"))
+
+    # What follows is for the parts of pers that the device is made of.
+
+    def check_alive(self, call: str) -> None:
+        """Raise `DeviceLostError` when the device was lost or closed."""
+        if self._lost.done:
+            raise DeviceLostError(f"{call}: {self._closed_why}; open a new device")
+
+    def write_buffer(self, buffer: IBuffer, offset: int, data: Any) -> None:
+        """Queue a write; see `IRenderQueue.write_buffer`."""
+        self._queue.write_buffer(buffer, offset, data)
+
+    def lose(self, info: DeviceLostInfo) -> None:
+        """End the device: abort maps, destroy buffers, tell who waits."""
+        with self._queue.lock, self._lock:
+            if self._lost.done:
+                return
+            self._closed_why = info.message or f"the device was lost ({info.reason})"
+            self._lost.resolve(info)
+            for buffer in list(self._buffers):
+                buffer.lose()
+            self._readbacks.clear()
+            self._pipelines.clear()
+            self.native.destroy()
+
+    def make_buffer(self, desc: BufferDesc, *, mappable: bool) -> Buffer:
+        """Make a buffer; see `IBufferFactory`."""
+        self.check_alive(f"create buffer {desc.debug_name!r}")
+        check_creation(desc, self._factory.limits, mappable=mappable)
+        native = self.native.create_buffer(desc)
+        buffer = (MappableBuffer if mappable else Buffer)(desc, native, self)
+        with self._lock:
+            self._buffers.add(buffer)
+        if self._lost.done:  # lost while the buffer was being made
+            buffer.lose()
+            self.check_alive(f"create buffer {desc.debug_name!r}")
+        return buffer
+
+    def _texture(self, descriptor: TextureDescriptor) -> Texture:
+        call = f"create texture {descriptor.label!r}"
+        self.check_alive(call)
+        limits = self._limits
+        largest = max(descriptor.width, descriptor.height)
+        if largest > limits.max_texture_dimension_2d:
+            raise ValidationError(
+                f"{call}: {descriptor.width}x{descriptor.height} is above the device's limit of "
+                f"{limits.max_texture_dimension_2d} pixels; draw it in parts"
+            )
+        if descriptor.layers > limits.max_texture_array_layers:
+            raise ValidationError(
+                f"{call}: {descriptor.layers} layers are above the device's limit of "
+                f"{limits.max_texture_array_layers}"
+            )
+        return Texture(self, descriptor, self.native.create_texture(descriptor))
+
+    def _pipeline(
+        self,
+        descriptor: RenderPipelineDescriptor | ComputePipelineDescriptor,
+        kind: Literal["render", "compute"],
+        make: Callable[[], Any],
+    ) -> Pipeline:
+        self.check_alive(f"create_{kind}_pipeline {descriptor.label!r}")
+        with self._lock:
+            known = self._pipelines.get(descriptor)
+        if known is not None:
+            return known
+        pipeline = Pipeline(self, descriptor.label, make(), kind, descriptor.bind_groups)
+        with self._lock:
+            return self._pipelines.setdefault(descriptor, pipeline)
+
+    def _bind(
+        self,
+        entry: BindingLayout,
+        resource: BufferBinding | IBuffer | ITexture | ISampler,
+        call: str,
+    ) -> BoundBuffer | Texture | Sampler:
+        what = f"{call}: binding {entry.binding} ({entry.kind})"
+        if entry.kind in BUFFER_KINDS:
+            if not isinstance(resource, BufferBinding):
+                if not isinstance(resource, IBuffer):
+                    raise ValidationError(
+                        f"{what} takes a buffer or BufferBinding, not {type(resource).__name__}"
+                    )
+                resource = BufferBinding(resource)
+            return self._bind_buffer(entry, resource, what)
+        if "sampler" in entry.kind:
+            return owned(resource, Sampler, self, what)
+        texture = owned(resource, Texture, self, what)
+        texture.check_usable(what)
+        storage = entry.kind == "storage-texture"
+        texture.check_usage(
+            TextureUsage.STORAGE_BINDING if storage else TextureUsage.TEXTURE_BINDING, what
+        )
+        return texture
+
+    def _bind_buffer(self, entry: BindingLayout, binding: BufferBinding, what: str) -> BoundBuffer:
+        core = owned_buffer(binding.buffer, self, what)
+        uniform = entry.kind == "uniform"
+        usage = BufferUsage.UNIFORM if uniform else BufferUsage.STORAGE
+        if not core.usage & usage:
+            raise BufferUsageError(
+                f"{what}: {core.label} was created with {usage_names(core.usage)}; "
+                f"it needs {usage.name}"
+            )
+        alignment = self._alignment(entry)
+        if binding.offset % alignment:
+            raise BufferRangeError(
+                f"{what}: the offset must be a multiple of {alignment} bytes on this device, not "
+                f"{binding.offset}"
+            )
+        if binding.size is not None:
+            size = whole_number(binding.size, f"{what}: size", minimum=1)
+        elif entry.dynamic_offset:
+            if not entry.min_size:
+                raise BufferRangeError(
+                    f"{what} has a dynamic offset, so the size of one record must be known; pass "
+                    "BufferBinding(buffer, size=...)"
+                )
+            size = entry.min_size
+        else:
+            size = core.size - binding.offset
+        limit = (
+            self._limits.max_uniform_buffer_binding_size
+            if uniform
+            else self._limits.max_storage_buffer_binding_size
+        )
+        if size <= 0 or binding.offset + size > core.size or size > limit:
+            raise BufferRangeError(
+                f"{what}: {size} bytes at offset {binding.offset} of {core.label} "
+                f"({core.size} bytes); at most {limit} bytes inside the buffer can be bound"
+            )
+        if not uniform and size % 4:
+            raise BufferRangeError(f"{what}: the size must be a multiple of 4 bytes, not {size}")
+        if size < entry.min_size:
+            raise BufferRangeError(f"{what}: {size} bytes are below min_size {entry.min_size}")
+        return BoundBuffer(core, binding.offset, size)
+
+    def _alignment(self, entry: BindingLayout) -> int:
+        if entry.kind == "uniform":
+            return self._limits.min_uniform_buffer_offset_alignment
+        return self._limits.min_storage_buffer_offset_alignment
+
+    def _start_read(self, source: IBuffer | ITexture) -> tuple[ReadbackBuffer, int]:
+        """Submit the copy of `source` into a readback buffer of the pool."""
+        if isinstance(source, IBuffer):
+            size = source.size
+        else:
+            texture = owned(source, Texture, self, "read_array")
+            size = TextureRows(texture.format, texture.width, texture.height, texture.layers).nbytes
+        with self._lock:
+            pool = self._readbacks.setdefault(size, [])
+            readback = pool.pop() if pool else None
+        if readback is None:
+            readback = ReadbackBuffer(size, self._factory, debug_name="read_array")
+        encoder = self.create_command_encoder("read_array")
+        readback.copy_from(encoder, source)
+        self._queue.submit([encoder.finish()])
+        return readback, size
+
+    def _end_read(self, readback: ReadbackBuffer, size: int) -> None:
+        with self._lock:
+            if not self._lost.done:
+                pool = self._readbacks.setdefault(size, [])
+                if len(pool) < _POOLED_READBACKS:
+                    pool.append(readback)
+
+
+_POOLED_READBACKS = 4
+"""How many readback buffers of one size a device keeps."""
+
+
+class BufferFactory(IBufferFactory):
+    """Makes buffers on a device."""
+
+    def __init__(self, device: RenderDevice) -> None:
+        """Not called by users; ``device.buffer_factory`` is it."""
+        self._device = device
+        limits = device.limits
+        self._limits = BufferLimits(
+            max_buffer_size=limits.max_buffer_size,
+            min_uniform_buffer_offset_alignment=limits.min_uniform_buffer_offset_alignment,
+            min_storage_buffer_offset_alignment=limits.min_storage_buffer_offset_alignment,
+            max_uniform_buffer_binding_size=limits.max_uniform_buffer_binding_size,
+            max_storage_buffer_binding_size=limits.max_storage_buffer_binding_size,
+            map_primary_buffers="mappable-primary-buffers" in device.features,
+        )
+
+    @property
+    def limits(self) -> BufferLimits:
+        return self._limits
+
+    def create_buffer(self, desc: BufferDesc) -> IBuffer:
+        return self._device.make_buffer(desc, mappable=False)
+
+    def create_mappable_buffer(self, desc: BufferDesc) -> IMappableBuffer:
+        buffer = self._device.make_buffer(desc, mappable=True)
+        assert isinstance(buffer, MappableBuffer)
+        return buffer
+
+
+class RenderQueue(IRenderQueue):
+    """Hands work to the GPU."""
+
+    def __init__(self, device: RenderDevice) -> None:
+        """Not called by users; ``device.queue`` is it."""
+        self._device = device
+        self.lock = threading.RLock()
+        """Held during a submit, so that the device does not go away meanwhile."""
+        self._serial = 0
+
+    def submit(self, command_buffers: Sequence[ICommandBuffer]) -> Submission:
+        device = self._device
+        device.check_alive("submit")
+        checked = [self._check(command_buffer) for command_buffer in command_buffers]
+        if len(set(map(id, checked))) != len(checked):
+            raise ValidationError("submit: a command buffer comes twice; record it twice")
+        device.belt.submit_pending()
+        with self.lock:
+            device.check_alive("submit")
+            held: list[Guard] = []
+            try:
+                for command_buffer in checked:
+                    self._check(command_buffer)
+                    command_buffer.recording.acquire(f"submit {command_buffer.name}", held)
+                return self._submit(checked)
+            finally:
+                for guard in held:
+                    guard.release()
+
+    def write_buffer(self, buffer: IBuffer, offset: int, data: Any) -> None:
+        device = self._device
+        core = owned_buffer(buffer, device, "write_buffer")
+        call = f"write_buffer to {core.label}"
+        device.check_alive(call)
+        if not core.usage & BufferUsage.COPY_DST:
+            raise BufferUsageError(
+                f"{call}: it was created with {usage_names(core.usage)}; it needs COPY_DST"
+            )
+        source = as_bytes_array(data, call)
+        start = whole_number(offset, f"{call}: offset")
+        check_bytes(core, start, source.nbytes, call)
+        core.check_usable(call)
+        if source.nbytes:
+            self._device.native.write_buffer(core, start, source)
+
+    def write_texture(
+        self, target: TexelCopyTextureInfo | ITexture, pixels: npt.NDArray[Any]
+    ) -> None:
+        device = self._device
+        device.check_alive("write_texture")
+        place, _ = texture_place(device, target, None, TextureUsage.COPY_DST, "write_texture")
+        data = np.asarray(pixels)
+        channels = place.texture.format.channels
+        dimensions = data.shape[:-1] if channels > 1 else data.shape
+        if len(dimensions) == 2:
+            dimensions = (1, *dimensions)
+        if len(dimensions) != 3:
+            raise BufferRangeError(
+                f"write_texture: pixels for {place.texture.name} have shape ([layers,] height, "
+                f"width{', ' + str(channels) if channels > 1 else ''}), not {data.shape}"
+            )
+        layers, height, width = dimensions
+        rows = TextureRows(place.texture.format, width, height, layers)
+        rows.check(data if layers > 1 or data.ndim < 3 + (channels > 1) else data[0])
+        size = (width, height, layers)
+        texture_place(device, target, size, TextureUsage.COPY_DST, "write_texture")
+        if data.size:
+            self._device.native.write_texture(place, np.ascontiguousarray(data), size)
+
+    def on_work_done(self) -> Submission:
+        return self.submit([])
+
+    def _submit(self, command_buffers: list[CommandBuffer]) -> Submission:
+        self._serial += 1
+        completion = Completion[None](f"submission {self._serial}", self._device.native)
+
+        def done(error: PersError | None) -> None:
+            if error is None:
+                completion.resolve(None)
+            else:
+                completion.reject(error)
+
+        handles = [command_buffer.handle for command_buffer in command_buffers]
+        for command_buffer in command_buffers:
+            command_buffer.submitted = True
+            command_buffer.handle = None
+        self._device.native.submit(handles, done)
+        submission = Submission(self._serial, completion)
+        for command_buffer in command_buffers:
+            command_buffer.recording.submitted(submission)
+        return submission
+
+    def _check(self, command_buffer: object) -> CommandBuffer:
+        if not isinstance(command_buffer, CommandBuffer):
+            raise ValidationError(
+                f"submit takes command buffers from finish(), not {type(command_buffer).__name__}"
+            )
+        if command_buffer.device is not self._device:
+            raise ValidationError(f"submit: {command_buffer.name} belongs to another device")
+        if command_buffer.submitted:
+            raise ValidationError(
+                f"submit: {command_buffer.name} was submitted before; record it again"
+            )
+        return command_buffer
+
+
+def _weak_loss(device: RenderDevice) -> Callable[[DeviceLostInfo], None]:
+    """Tell `device` of its loss without keeping it alive."""
+    reference = weakref.ref(device)
+
+    def lost(info: DeviceLostInfo) -> None:
+        alive = reference()
+        if alive is not None:
+            logger.error("device lost (%s): %s", info.reason, info.message)
+            alive.lose(info)
+
+    return lost

@@ -1,0 +1,380 @@
+"""The command encoder, on any backend: checks, and notes what the commands use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pers._checks import whole_number
+from pers._tracking import Recording
+from pers.buffers.core import Buffer
+from pers.buffers.interfaces import IBuffer
+from pers.buffers.types import COPY_ALIGNMENT, BufferState, BufferUsage, usage_names
+from pers.errors import (
+    BufferRangeError,
+    BufferStateError,
+    BufferUsageError,
+    ValidationError,
+)
+from pers.graphics.interfaces import (
+    ICommandBuffer,
+    ICommandEncoder,
+    IComputePass,
+    IFrameBuffer,
+    IQuerySet,
+    IRenderPass,
+)
+from pers.graphics.native import BufferPlace, NativeEncoder, TexturePlace
+from pers.graphics.passes import ComputePass, PassBase, RenderPass, call_site
+from pers.graphics.resources import FrameBuffer, QuerySet, Texture, owned, owned_buffer
+from pers.textures import (
+    ROW_ALIGNMENT,
+    ITexture,
+    TexelCopyBufferInfo,
+    TexelCopyTextureInfo,
+    TextureRows,
+    TextureUsage,
+    mip_extent,
+)
+
+if TYPE_CHECKING:
+    from pers.graphics.device import RenderDevice
+
+QUERY_RESOLVE_ALIGNMENT = 256
+"""Query results start at multiples of this many bytes (WebGPU §13.6)."""
+
+
+class CommandBuffer(ICommandBuffer):
+    """Recorded commands and what they use."""
+
+    def __init__(self, device: RenderDevice, label: str, handle: Any, recording: Recording) -> None:
+        """Not called by users; `ICommandEncoder.finish` makes command buffers."""
+        self.device = device
+        self._label = label
+        self.handle = handle
+        self.recording = recording
+        self.submitted = False
+
+    @property
+    def label(self) -> str:
+        return self._label
+
+    @property
+    def name(self) -> str:
+        """How error messages call it."""
+        return f"command buffer {self._label!r}"
+
+    def __repr__(self) -> str:
+        return f"<CommandBuffer {self._label!r}{': submitted' if self.submitted else ''}>"
+
+
+class CommandEncoder(ICommandEncoder):
+    """Records commands."""
+
+    def __init__(self, device: RenderDevice, native: NativeEncoder, label: str) -> None:
+        """Not called by users; `IRenderDevice.create_command_encoder` makes encoders."""
+        self._device = device
+        self._native = native
+        self._label = label
+        self._name = f"encoder {label!r}"
+        self._recording = Recording()
+        self._open_pass: PassBase | None = None
+        self._finished = False
+
+    def copy_buffer_to_buffer(
+        self,
+        source: IBuffer,
+        source_offset: int,
+        target: IBuffer,
+        target_offset: int,
+        size: int | None = None,
+    ) -> None:
+        call = self._begin("copy_buffer_to_buffer")
+        origin = self._buffer(source, BufferUsage.COPY_SRC, f"{call}: source")
+        goal = self._buffer(target, BufferUsage.COPY_DST, f"{call}: target")
+        if origin is goal:
+            raise BufferUsageError(
+                f"{call}: source and target are both {origin.label}; "
+                "copy through a third buffer (WebGPU §13.3)"
+            )
+        start = whole_number(source_offset, f"{call}: source_offset")
+        length = origin.size - start if size is None else whole_number(size, f"{call}: size")
+        check_bytes(origin, start, max(length, 0), f"{call}: source")
+        check_bytes(
+            goal, whole_number(target_offset, f"{call}: target_offset"), length, f"{call}: target"
+        )
+        self._recording.use(origin)
+        self._recording.use(goal)
+        self._native.copy_buffer_to_buffer(origin, start, goal, target_offset, length)
+
+    def copy_buffer_to_texture(
+        self,
+        source: TexelCopyBufferInfo | IBuffer,
+        target: TexelCopyTextureInfo | ITexture,
+        size: tuple[int, int, int] | None = None,
+    ) -> None:
+        call = self._begin("copy_buffer_to_texture")
+        goal, extent = texture_place(self._device, target, size, TextureUsage.COPY_DST, call)
+        origin = self._pixels(source, BufferUsage.COPY_SRC, goal, extent, call)
+        self._recording.use(origin.buffer)
+        self._recording.use(goal.texture)
+        self._native.copy_buffer_to_texture(origin, goal, extent)
+
+    def copy_texture_to_buffer(
+        self,
+        source: TexelCopyTextureInfo | ITexture,
+        target: TexelCopyBufferInfo | IBuffer,
+        size: tuple[int, int, int] | None = None,
+    ) -> None:
+        call = self._begin("copy_texture_to_buffer")
+        origin, extent = texture_place(self._device, source, size, TextureUsage.COPY_SRC, call)
+        goal = self._pixels(target, BufferUsage.COPY_DST, origin, extent, call)
+        self._recording.use(origin.texture)
+        self._recording.use(goal.buffer)
+        self._native.copy_texture_to_buffer(origin, goal, extent)
+
+    def copy_texture_to_texture(
+        self,
+        source: TexelCopyTextureInfo | ITexture,
+        target: TexelCopyTextureInfo | ITexture,
+        size: tuple[int, int, int] | None = None,
+    ) -> None:
+        call = self._begin("copy_texture_to_texture")
+        origin, extent = texture_place(self._device, source, size, TextureUsage.COPY_SRC, call)
+        goal, _ = texture_place(self._device, target, extent, TextureUsage.COPY_DST, call)
+        if origin.texture.format is not goal.texture.format:
+            raise ValidationError(
+                f"{call}: {origin.texture.name} is {origin.texture.format.value}, but "
+                f"{goal.texture.name} is {goal.texture.format.value}; draw or compute to convert"
+            )
+        self._recording.use(origin.texture)
+        self._recording.use(goal.texture)
+        self._native.copy_texture_to_texture(origin, goal, extent)
+
+    def clear_buffer(self, buffer: IBuffer, offset: int = 0, size: int | None = None) -> None:
+        call = self._begin("clear_buffer")
+        core = self._buffer(buffer, BufferUsage.COPY_DST, call)
+        start = whole_number(offset, f"{call}: offset")
+        length = core.size - start if size is None else whole_number(size, f"{call}: size")
+        check_bytes(core, start, max(length, 0), call)
+        self._recording.use(core)
+        if length:
+            self._native.clear_buffer(core, start, length)
+
+    def begin_render_pass(
+        self,
+        frame_buffer: IFrameBuffer,
+        *,
+        clear_color: tuple[float, float, float, float] | None = (0.0, 0.0, 0.0, 1.0),
+        clear_depth: float | None = 1.0,
+        occlusion_queries: IQuerySet | None = None,
+        label: str = "",
+    ) -> IRenderPass:
+        call = self._begin("begin_render_pass")
+        if not isinstance(frame_buffer, FrameBuffer):
+            raise ValidationError(
+                f"{call} takes a frame buffer of this device, not {type(frame_buffer).__name__}"
+            )
+        for texture in frame_buffer.textures:
+            owned(texture, Texture, self._device, call).check_usable(call)
+            self._recording.use(texture)
+        color = None if clear_color is None else _color(clear_color, call)
+        if clear_depth is not None and not (
+            isinstance(clear_depth, int | float) and 0.0 <= clear_depth <= 1.0
+        ):
+            raise ValidationError(f"{call}: clear_depth must be 0.0 to 1.0, not {clear_depth!r}")
+        queries = None
+        if occlusion_queries is not None:
+            queries = owned(occlusion_queries, QuerySet, self._device, call)
+            if queries.kind != "occlusion":
+                raise ValidationError(f"{call}: {queries.name} counts {queries.kind}s")
+            self._recording.use(queries)
+        site = call_site()
+        native = self._native.begin_render_pass(
+            frame_buffer.attachments(color, clear_depth, queries), label
+        )
+        render_pass = RenderPass(
+            self._device,
+            self._recording,
+            native,
+            frame_buffer.targets,
+            0 if queries is None else queries.count,
+            f"{self._name}: render pass {label!r}",
+            site,
+        )
+        self._open_pass = render_pass
+        return render_pass
+
+    def begin_compute_pass(self, *, label: str = "") -> IComputePass:
+        self._begin("begin_compute_pass")
+        compute_pass = ComputePass(
+            self._device,
+            self._recording,
+            self._native.begin_compute_pass(label),
+            f"{self._name}: compute pass {label!r}",
+            call_site(),
+        )
+        self._open_pass = compute_pass
+        return compute_pass
+
+    def resolve_query_set(
+        self,
+        query_set: IQuerySet,
+        first_query: int,
+        query_count: int,
+        target: IBuffer,
+        target_offset: int = 0,
+    ) -> None:
+        call = self._begin("resolve_query_set")
+        queries = owned(query_set, QuerySet, self._device, call)
+        queries.check_usable(call)
+        core = self._buffer(target, BufferUsage.QUERY_RESOLVE, call)
+        first = whole_number(first_query, f"{call}: first_query", error=ValidationError)
+        count = whole_number(query_count, f"{call}: query_count", error=ValidationError)
+        if first + count > queries.count:
+            raise ValidationError(
+                f"{call}: queries {first} to {first + count} of {queries.name}, which has "
+                f"{queries.count}"
+            )
+        start = whole_number(target_offset, f"{call}: target_offset")
+        if start % QUERY_RESOLVE_ALIGNMENT:
+            raise BufferRangeError(
+                f"{call}: target_offset must be a multiple of {QUERY_RESOLVE_ALIGNMENT} bytes, "
+                f"not {start}"
+            )
+        check_bytes(core, start, 8 * count, call)
+        self._recording.use(queries)
+        self._recording.use(core)
+        if count:
+            self._native.resolve_query_set(queries, first, count, core, start)
+
+    def finish(self) -> ICommandBuffer:
+        self._begin("finish")
+        self._finished = True
+        return CommandBuffer(self._device, self._label, self._native.finish(), self._recording)
+
+    def _begin(self, call: str) -> str:
+        """Check that the encoder takes commands now; return how messages call the command."""
+        what = f"{self._name}: {call}"
+        if self._finished:
+            raise ValidationError(f"{what} after finish; create a new encoder")
+        if self._open_pass is not None:
+            if self._open_pass.is_open:
+                raise ValidationError(
+                    f"{what} while {self._open_pass.name} is open (begun at "
+                    f"{self._open_pass.site}); end it first, best with a ``with`` block"
+                )
+            self._open_pass = None
+        self._device.check_alive(what)
+        return what
+
+    def _buffer(self, buffer: IBuffer, usage: BufferUsage, call: str) -> Buffer:
+        core = owned_buffer(buffer, self._device, call)
+        if not core.usage & usage:
+            raise BufferUsageError(
+                f"{call}: {core.label} was created with {usage_names(core.usage)}; "
+                f"it needs {usage_names(usage)}"
+            )
+        if core.state is BufferState.DESTROYED:
+            raise BufferStateError(f"{call}: {core.label} is destroyed; create a new one")
+        return core
+
+    def _pixels(
+        self,
+        place: TexelCopyBufferInfo | IBuffer,
+        usage: BufferUsage,
+        texture: TexturePlace,
+        size: tuple[int, int, int],
+        call: str,
+    ) -> BufferPlace:
+        """Check pixels in a buffer (WebGPU §13.5)."""
+        info = place if isinstance(place, TexelCopyBufferInfo) else TexelCopyBufferInfo(place)
+        core = self._buffer(info.buffer, usage, call)
+        width, height, layers = size
+        rows = TextureRows(texture.texture.format, width, height, layers)
+        offset = whole_number(info.offset, f"{call}: offset")
+        pixel = rows.format.bytes_per_pixel
+        if offset % pixel or (rows.format.is_depth and offset % COPY_ALIGNMENT):
+            raise BufferRangeError(
+                f"{call}: the offset must be a multiple of {pixel} bytes for "
+                f"{rows.format.value}, not {offset}"
+            )
+        per_row = rows.bytes_per_row
+        if info.bytes_per_row is not None:
+            per_row = whole_number(info.bytes_per_row, f"{call}: bytes_per_row")
+        per_image = height
+        if info.rows_per_image is not None:
+            per_image = whole_number(info.rows_per_image, f"{call}: rows_per_image")
+        if per_row % ROW_ALIGNMENT or per_row < width * pixel or per_image < height:
+            raise BufferRangeError(
+                f"{call}: bytes_per_row must be a multiple of {ROW_ALIGNMENT} and at least "
+                f"{width * pixel}, rows_per_image at least {height}; not {per_row} and {per_image}"
+            )
+        if width and height and layers:
+            last_image = per_row * (height - 1) + width * pixel
+            needed = per_row * per_image * (layers - 1) + last_image
+            if offset + needed > core.size:
+                raise BufferRangeError(
+                    f"{call}: {width}x{height} pixels of {rows.format.value} with rows of "
+                    f"{per_row} bytes take {needed} bytes at offset {offset}, but {core.label} "
+                    f"has {core.size}"
+                )
+        return BufferPlace(core, offset, per_row, per_image)
+
+
+def check_bytes(buffer: Buffer, offset: int, size: int, call: str) -> None:
+    """Raise unless a part of a buffer is aligned to 4 bytes and in bounds."""
+    if offset % COPY_ALIGNMENT or size % COPY_ALIGNMENT:
+        raise BufferRangeError(
+            f"{call}: offset and size must be multiples of {COPY_ALIGNMENT} bytes, not "
+            f"{offset} and {size}"
+        )
+    if offset + size > buffer.size:
+        raise BufferRangeError(
+            f"{call}: {size} bytes at offset {offset} reach beyond the end of {buffer.label} "
+            f"({buffer.size} bytes)"
+        )
+
+
+def texture_place(
+    device: RenderDevice,
+    place: TexelCopyTextureInfo | ITexture,
+    size: tuple[int, int, int] | None,
+    usage: TextureUsage,
+    call: str,
+) -> tuple[TexturePlace, tuple[int, int, int]]:
+    """Check a part of a texture; return it and its size."""
+    if not isinstance(place, TexelCopyTextureInfo):
+        place = TexelCopyTextureInfo(place)
+    texture = owned(place.texture, Texture, device, call)
+    texture.check_usage(usage, call)
+    texture.check_usable(call)
+    level = whole_number(
+        place.mip_level, f"{call}: mip_level", maximum=texture.mip_levels - 1, error=ValidationError
+    )
+    origin = _three(place.origin, f"{call}: origin")
+    checked = TexturePlace(texture, level, origin)
+    available = mip_extent(TexelCopyTextureInfo(texture, level, origin))
+    extent = available if size is None else _three(size, f"{call}: size")
+    if any(wanted > there for wanted, there in zip(extent, available, strict=True)):
+        raise BufferRangeError(
+            f"{call}: {extent} (width, height, layers) at {origin} reach beyond {texture.name}, "
+            f"where {available} are left in mip level {level}"
+        )
+    return checked, extent
+
+
+def _three(value: object, what: str) -> tuple[int, int, int]:
+    if not isinstance(value, tuple) or len(value) != 3:  # pyright: ignore[reportUnknownArgumentType]
+        raise BufferRangeError(f"{what} takes three whole numbers, not {value!r}")
+    x, y, z = (whole_number(number, what) for number in value)  # pyright: ignore[reportUnknownVariableType]
+    return x, y, z
+
+
+def _color(value: object, call: str) -> tuple[float, float, float, float]:
+    try:
+        r, g, b, a = (float(channel) for channel in value)  # type: ignore[attr-defined]  # pyright: ignore
+    except (TypeError, ValueError):
+        raise ValidationError(
+            f"{call}: clear_color takes four numbers (red, green, blue, alpha), not {value!r}"
+        ) from None
+    return r, g, b, a

@@ -1,0 +1,347 @@
+"""The objects that a device makes, on any backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from pers._tracking import Guard, Trackable, UsageTag
+from pers.buffers.core import Buffer, core_buffer
+from pers.errors import BufferRangeError, ValidationError
+from pers.graphics.interfaces import (
+    IBindGroup,
+    IFrameBuffer,
+    IPipeline,
+    IQuerySet,
+    IRenderBundle,
+    ISampler,
+    IShaderModule,
+)
+from pers.graphics.native import Attachments, BoundBuffer, NativeTexture, Targets
+from pers.graphics.types import BindGroupLayout, TextureDescriptor
+from pers.textures import ITexture, TextureFormat, TextureUsage
+
+if TYPE_CHECKING:
+    from pers._tracking import Recording
+    from pers.graphics.device import RenderDevice
+
+Owned = TypeVar("Owned", bound="DeviceObject")
+
+
+class DeviceObject:
+    """Something with a label that belongs to a device."""
+
+    def __init__(self, device: RenderDevice, label: str, handle: Any) -> None:
+        """Not called by users; the device makes its objects."""
+        self.device = device
+        self._label = label
+        self._handle = handle
+
+    @property
+    def label(self) -> str:
+        """The name used in error messages."""
+        return self._label
+
+    @property
+    def native_handle(self) -> Any:
+        """The backend's own object."""
+        return self._handle
+
+    @property
+    def name(self) -> str:
+        """How error messages call the object."""
+        return f"{type(self).__name__.lower()} {self._label!r}"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._label!r}>"
+
+
+def owned(value: object, kind: type[Owned], device: RenderDevice, call: str) -> Owned:
+    """Return `value` as a `kind` of `device`, or raise `ValidationError`."""
+    if not isinstance(value, kind):
+        raise ValidationError(
+            f"{call} takes a {kind.__name__} of this device, not {type(value).__name__}"
+        )
+    if value.device is not device:
+        raise ValidationError(f"{call}: {value.name} belongs to another device; make it on this")
+    return value
+
+
+def owned_buffer(value: object, device: RenderDevice, call: str) -> Buffer:
+    """Return the backend buffer behind `value`, or raise when it is not of `device`."""
+    buffer = core_buffer(value, call)
+    if buffer.owner is not device:
+        raise ValidationError(f"{call}: {buffer.label} belongs to another device; make it on this")
+    return buffer
+
+
+class Sampler(DeviceObject, ISampler):
+    """A sampler."""
+
+
+class ShaderModule(DeviceObject, IShaderModule):
+    """A compiled shader."""
+
+
+class Pipeline(DeviceObject, IPipeline):
+    """A render or compute pipeline."""
+
+    def __init__(
+        self,
+        device: RenderDevice,
+        label: str,
+        handle: Any,
+        kind: Literal["render", "compute"],
+        bind_groups: tuple[BindGroupLayout, ...],
+    ) -> None:
+        super().__init__(device, label, handle)
+        self.kind = kind
+        self._bind_groups = bind_groups
+
+    @property
+    def bind_groups(self) -> tuple[BindGroupLayout, ...]:
+        return self._bind_groups
+
+
+class BindGroup(DeviceObject, IBindGroup):
+    """Bound resources, and what has to be known of them when they are used."""
+
+    def __init__(
+        self,
+        device: RenderDevice,
+        label: str,
+        handle: Any,
+        layout: BindGroupLayout,
+        resources: tuple[Trackable, ...],
+        dynamic: tuple[tuple[BoundBuffer, int], ...],
+    ) -> None:
+        super().__init__(device, label, handle)
+        self._layout = layout
+        self.resources = resources
+        self.dynamic = dynamic
+        """The dynamic bindings in order, each with the alignment of its offset (bytes)."""
+
+    @property
+    def layout(self) -> BindGroupLayout:
+        return self._layout
+
+    def check_offsets(self, offsets: tuple[int, ...], call: str) -> None:
+        """Raise unless there is one fitting offset for each dynamic binding (WebGPU §16.2)."""
+        if len(offsets) != len(self.dynamic):
+            raise ValidationError(
+                f"{call}: {self.name} takes {len(self.dynamic)} dynamic offsets, not {len(offsets)}"
+            )
+        for offset, (bound, alignment) in zip(offsets, self.dynamic, strict=True):
+            if not isinstance(offset, int) or offset < 0 or offset % alignment:
+                raise BufferRangeError(
+                    f"{call}: dynamic offsets are multiples of {alignment} bytes on this device, "
+                    f"not {offset!r}"
+                )
+            if bound.offset + offset + bound.size > bound.buffer.size:
+                raise BufferRangeError(
+                    f"{call}: dynamic offset {offset} puts a record of {bound.size} bytes beyond "
+                    f"the end of {bound.buffer.label} ({bound.buffer.size} bytes)"
+                )
+
+
+class RenderBundle(DeviceObject, IRenderBundle):
+    """Recorded draws."""
+
+    def __init__(
+        self, device: RenderDevice, label: str, handle: Any, recording: Recording, targets: Targets
+    ) -> None:
+        super().__init__(device, label, handle)
+        self.recording = recording
+        self.targets = targets
+
+
+class QuerySet(DeviceObject, IQuerySet):
+    """A query set."""
+
+    def __init__(
+        self,
+        device: RenderDevice,
+        label: str,
+        handle: Any,
+        kind: Literal["occlusion", "timestamp"],
+        count: int,
+        destroy: Callable[[Any], None],
+    ) -> None:
+        super().__init__(device, label, handle)
+        self.usage_tag = UsageTag()
+        self.guard = Guard(self.name)
+        self._kind: Literal["occlusion", "timestamp"] = kind
+        self._count = count
+        self._destroy = destroy
+        self._destroyed = False
+
+    @property
+    def count(self) -> int:
+        return self._count
+
+    @property
+    def kind(self) -> Literal["occlusion", "timestamp"]:
+        return self._kind
+
+    def destroy(self) -> None:
+        with self.guard:
+            if not self._destroyed:
+                self._destroyed = True
+                self._destroy(self._handle)
+
+    def check_usable(self, call: str) -> None:
+        """Raise when it was destroyed."""
+        if self._destroyed:
+            raise ValidationError(f"{call}: {self.name} was destroyed; create a new one")
+
+
+class Texture(DeviceObject, ITexture):
+    """A texture."""
+
+    def __init__(
+        self, device: RenderDevice, descriptor: TextureDescriptor, native: NativeTexture
+    ) -> None:
+        super().__init__(device, descriptor.label, None)
+        self.descriptor = descriptor
+        self.native = native
+        self.usage_tag = UsageTag()
+        self.guard = Guard(self.name)
+        self._destroyed = False
+
+    @property
+    def width(self) -> int:
+        return self.descriptor.width
+
+    @property
+    def height(self) -> int:
+        return self.descriptor.height
+
+    @property
+    def layers(self) -> int:
+        return self.descriptor.layers
+
+    @property
+    def mip_levels(self) -> int:
+        return self.descriptor.mip_levels
+
+    @property
+    def sample_count(self) -> int:
+        return self.descriptor.sample_count
+
+    @property
+    def format(self) -> TextureFormat:
+        return self.descriptor.format
+
+    @property
+    def usage(self) -> TextureUsage:
+        return self.descriptor.usage
+
+    @property
+    def native_handle(self) -> Any:
+        return self.native.handle
+
+    @property
+    def is_valid(self) -> bool:
+        return not self._destroyed
+
+    def destroy(self) -> None:
+        with self.guard:
+            if not self._destroyed:
+                self._destroyed = True
+                self.native.destroy()
+
+    def check_usable(self, call: str) -> None:
+        """Raise when it was destroyed."""
+        if self._destroyed:
+            raise ValidationError(f"{call}: {self.name} was destroyed; create a new one")
+
+    def check_usage(self, usage: TextureUsage, call: str) -> None:
+        """Raise unless it may be used so."""
+        if not self.usage & usage:
+            raise ValidationError(
+                f"{call}: {self.name} was created without TextureUsage.{usage.name}"
+            )
+
+    def __repr__(self) -> str:
+        return f"<Texture {self.label!r}: {self.width}x{self.height} {self.format.value}>"
+
+
+class FrameBuffer(IFrameBuffer):
+    """Colour and depth targets."""
+
+    def __init__(
+        self,
+        colors: tuple[Texture, ...],
+        depth: Texture | None = None,
+        multisampled: tuple[Texture, ...] = (),
+        label: str = "",
+    ) -> None:
+        """Not called by users.
+
+        Args:
+            colors: Single-sampled colour textures.
+            depth: The depth texture, with as many samples as are drawn.
+            multisampled: What is drawn to and resolved into `colors`; empty for one sample.
+            label: A name for error messages.
+        """
+        self._colors = colors
+        self._depth = depth
+        self._multisampled = multisampled
+        self.label = label
+
+    @property
+    def width(self) -> int:
+        return self._any.width
+
+    @property
+    def height(self) -> int:
+        return self._any.height
+
+    @property
+    def sample_count(self) -> int:
+        return self._multisampled[0].sample_count if self._multisampled else 1
+
+    @property
+    def color_textures(self) -> tuple[ITexture, ...]:
+        return self._colors
+
+    @property
+    def depth_texture(self) -> ITexture | None:
+        return self._depth
+
+    @property
+    def textures(self) -> tuple[Texture, ...]:
+        """All textures that a pass touches."""
+        depth = () if self._depth is None else (self._depth,)
+        return (*self._colors, *self._multisampled, *depth)
+
+    @property
+    def targets(self) -> Targets:
+        """The formats a bundle has to be made for."""
+        return Targets(self.color_formats, self.depth_format, self.sample_count)
+
+    def attachments(
+        self,
+        clear_color: tuple[float, float, float, float] | None,
+        clear_depth: float | None,
+        occlusion_queries: QuerySet | None,
+    ) -> Attachments:
+        """Describe a pass that draws to all targets."""
+        colors: tuple[tuple[Texture, Texture | None], ...]
+        if self._multisampled:
+            colors = tuple(zip(self._multisampled, self._colors, strict=True))
+        else:
+            colors = tuple((texture, None) for texture in self._colors)
+        return Attachments(colors, self._depth, clear_color, clear_depth, occlusion_queries)
+
+    def destroy(self) -> None:
+        for texture in self.textures:
+            texture.destroy()
+
+    @property
+    def _any(self) -> Texture:
+        return self.textures[0]
+
+    def __repr__(self) -> str:
+        formats = ", ".join(texture_format.value for texture_format in self.color_formats)
+        return f"<FrameBuffer {self.label!r}: {self.width}x{self.height}, {formats}>"
