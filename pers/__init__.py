@@ -4,6 +4,7 @@ Everything public is here; `docs/` explains it.
 """
 
 from pers._open import (
+    list_adapters,
     open_device,
     open_device_async,
 )
@@ -158,6 +159,7 @@ __all__ = [
     "VertexLayout",
     "WaitTimeoutError",
     "__version__",
+    "list_adapters",
     "open_device",
     "open_device_async",
 ]

@@ -49,11 +49,13 @@ class Completion(Generic[T]):
     Thread-safe. The first `resolve` or `reject` wins; later ones do nothing and return False.
     """
 
-    __slots__ = ("_callbacks", "_error", "_lock", "_result", "_source", "done", "what")
+    __slots__ = ("_callbacks", "_error", "_lock", "_result", "_source", "after", "done", "what")
 
     def __init__(self, what: str, source: ProgressSource | None = None) -> None:
         self.what = what
         self.done = False
+        self.after = 0
+        """The backend's number of the submission whose end brings this about; 0 for none."""
         self._source = source
         self._result: T | None = None
         self._error: BaseException | None = None

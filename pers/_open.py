@@ -9,10 +9,18 @@ import anyio.to_thread
 
 from pers.errors import BackendUnavailableError
 from pers.graphics.interfaces import IRenderDevice
+from pers.graphics.types import DeviceInfo
 
-__all__ = ["open_device", "open_device_async"]
+__all__ = ["list_adapters", "open_device", "open_device_async"]
 
 BACKENDS = ("webgpu", "null")
+
+
+def list_adapters() -> list[DeviceInfo]:
+    """Describe the GPUs and software drivers that the webgpu backend finds, the best first."""
+    from pers.backends import webgpu
+
+    return webgpu.list_adapters()
 
 
 def open_device(

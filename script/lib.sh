@@ -39,7 +39,7 @@ set_up() {
 # --- Python ---------------------------------------------------------------------------------------
 
 # Prints the path of a Python >= 3.11: $PYTHON if set, else the first that can also make virtual
-# environments, else the first. Never the one inside a virtual environment, which may be .venv itself.
+# environments, else the first. Never one inside a virtual environment: that may be .venv itself.
 find_python() {
     first=
     for name in "${PYTHON:-python3}" python3.13 python3.12 python3.11 python3.14 python; do
@@ -89,13 +89,15 @@ print(key.hexdigest())' "$root"
 }
 
 venv_is_current() {
-    [ -f "$stamp" ] && key=$(setup_key "$venv/bin/python" 2>/dev/null) && [ "$key" = "$(cat "$stamp")" ]
+    [ -f "$stamp" ] || return 1
+    key=$(setup_key "$venv/bin/python" 2>/dev/null) || return 1
+    [ "$key" = "$(cat "$stamp")" ]
 }
 
 # make_venv PYTHON: always from nothing, so that it is what a clean clone would get.
 make_venv() {
     say "Setting up .venv with $("$1" --version), once; this takes a minute or two"
-    "$1" -m venv --clear "$venv" || fail "$1 could not make the virtual environment $venv (see above)"
+    "$1" -m venv --clear "$venv" || fail "$1 could not make $venv (see above)"
     # The build backend is installed like everything else, so that its version is pinned too.
     pip_install hatchling editables
     pip_install --no-build-isolation -e "${root}[cli,test]"
@@ -140,9 +142,9 @@ has_display() {
     [ "$(uname -s)" != Linux ] || [ -n "${DISPLAY:-}${WAYLAND_DISPLAY:-}" ]
 }
 
-# has_vulkan_device PYTHON [LOADER]: whether Vulkan is there and a driver offers a device. The loader
-# itself is asked: it knows the folders of the drivers and the variables that change them, and a
-# driver's file can be present without a device for it.
+# has_vulkan_device PYTHON [LOADER]: whether Vulkan is there and a driver offers a device. The
+# loader itself is asked: it knows the folders of the drivers and the variables that change them,
+# and a driver's file can be present without a device for it.
 has_vulkan_device() {
     "$1" -c '
 import ctypes, struct, sys
@@ -193,7 +195,8 @@ still_missing() {
     cat <<EOF
 this is installed now, and still does not work: $1
 EOF
-    for name in VK_DRIVER_FILES VK_ICD_FILENAMES VK_LOADER_DRIVERS_SELECT VK_LOADER_DRIVERS_DISABLE; do
+    for name in VK_DRIVER_FILES VK_ICD_FILENAMES \
+        VK_LOADER_DRIVERS_SELECT VK_LOADER_DRIVERS_DISABLE; do
         value=$(printenv "$name") || continue
         echo "$name=$value limits the Vulkan drivers that are found: try without it."
     done

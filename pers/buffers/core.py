@@ -304,6 +304,8 @@ class MappableBuffer(Buffer, IMappableBuffer):
         with self.guard:
             mode, offset, size = self._check_map(mode, offset, size)
             pending = Completion[MappedRange](f"the map of {self._name}", self._owner.progress)
+            if self.usage_tag.last_submission is not None:
+                pending.after = self.usage_tag.last_submission.native_index
             with self._lock:
                 self._pending = pending
                 self._state = BufferState.MAP_PENDING

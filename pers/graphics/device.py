@@ -640,7 +640,7 @@ class RenderQueue(IRenderQueue):
         for command_buffer in command_buffers:
             command_buffer.submitted = True
             command_buffer.handle = None
-        self._device.native.submit(handles, done)
+        completion.after = self._device.native.submit(handles, done)
         submission = Submission(self._serial, completion)
         for command_buffer in command_buffers:
             command_buffer.recording.submitted(submission)

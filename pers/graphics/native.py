@@ -317,8 +317,12 @@ class NativeDevice(ProgressSource):
     def create_surface(self, canvas: Any, device: RenderDevice) -> ISurface: ...
 
     @abstractmethod
-    def submit(self, command_buffers: Sequence[Any], done: Done) -> None:
-        """Hand over command buffers; `done` is called when all submitted so far has ended."""
+    def submit(self, command_buffers: Sequence[Any], done: Done) -> int:
+        """Hand over command buffers; `done` is called when all submitted so far has ended.
+
+        Returns:
+            A number that `drive` finds in `Completion.after`; 0 where it has no use for one.
+        """
 
     @abstractmethod
     def write_buffer(self, buffer: Buffer, offset: int, data: npt.NDArray[np.uint8]) -> None: ...

@@ -19,6 +19,11 @@ class Submission:
         self._completion = completion
 
     @property
+    def native_index(self) -> int:
+        """The backend's own number of the submission."""
+        return self._completion.after
+
+    @property
     def is_done(self) -> bool:
         """Whether the GPU has finished; never waits."""
         return self._completion.poll()

@@ -1,0 +1,126 @@
+"""The seam to wgpu-py: its cffi layer, callbacks, and errors turned into pers errors.
+
+pers calls the C library itself where wgpu-py's Python layer would abort the process, lose track
+of a buffer, or cost too much per call; everything else goes through wgpu-py's own objects.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import wgpu
+from wgpu.backends.wgpu_native import ffi, lib
+from wgpu.backends.wgpu_native._api import from_c_string_view, libf
+
+from pers.backends.webgpu._losses import suspect_losses
+from pers.errors import DeviceLostError, OutOfMemoryError, PersError, ValidationError
+
+logger = logging.getLogger("pers.backends.webgpu")
+
+__all__ = [
+    "NULL",
+    "ffi",
+    "forget",
+    "lib",
+    "libf",
+    "map_info",
+    "translate",
+    "translated",
+    "work_info",
+]
+
+NULL: Any = ffi.NULL
+
+Callback = Callable[[bool, str], None]
+"""Gets whether the operation succeeded, and the library's message if not."""
+
+# The C library calls back with a number; the callbacks themselves live for ever, so that a call
+# that comes late, when everything around it is gone, finds nothing to do instead of freed memory.
+_waiting: dict[int, Callback] = {}
+_numbers = itertools.count(1)
+
+
+def _called_back(success: bool, message: Any, userdata: Any) -> None:
+    callback = _waiting.pop(int(ffi.cast("uintptr_t", userdata)), None)
+    if callback is not None:
+        callback(success, "" if success else str(from_c_string_view(message)))
+
+
+@ffi.callback("void(WGPUMapAsyncStatus, WGPUStringView, void *, void *)")  # type: ignore[untyped-decorator]
+def _on_map(status: int, message: Any, userdata: Any, _: Any) -> None:
+    _called_back(status == lib.WGPUMapAsyncStatus_Success, message, userdata)
+
+
+@ffi.callback("void(WGPUQueueWorkDoneStatus, WGPUStringView, void *, void *)")  # type: ignore[untyped-decorator]
+def _on_work_done(status: int, message: Any, userdata: Any, _: Any) -> None:
+    _called_back(status == lib.WGPUQueueWorkDoneStatus_Success, message, userdata)
+
+
+def map_info(callback: Callback) -> tuple[Any, int]:
+    """Return the struct that makes a map call back, and the number to `forget` it by."""
+    return _callback_info("WGPUBufferMapCallbackInfo *", _on_map, callback)
+
+
+def work_info(callback: Callback) -> tuple[Any, int]:
+    """Return the struct that makes "work done" call back, and the number to `forget` it by."""
+    return _callback_info("WGPUQueueWorkDoneCallbackInfo *", _on_work_done, callback)
+
+
+def forget(number: int) -> Callback | None:
+    """Take a callback out before it is called."""
+    return _waiting.pop(number, None)
+
+
+def _callback_info(ctype: str, function: Any, callback: Callback) -> tuple[Any, int]:
+    number = next(_numbers)
+    _waiting[number] = callback
+    info = ffi.new(ctype)
+    info.mode = lib.WGPUCallbackMode_AllowProcessEvents
+    info.callback = function
+    info.userdata1 = ffi.cast("void *", number)
+    return info, number
+
+
+def translate(error: Exception, call: str) -> PersError:
+    """Return the pers error that says what a wgpu error says."""
+    text = _clean(str(error))
+    if "device is lost" in text.lower():
+        suspect_losses()
+        return DeviceLostError(f"{call}: the device was lost; open a new one ({text})")
+    if isinstance(error, wgpu.GPUOutOfMemoryError) or "memory left" in text.lower():
+        return OutOfMemoryError(f"{call}: {text}; free what is not needed, or ask for less")
+    return ValidationError(f"{call}: {text}")
+
+
+def _clean(text: str) -> str:
+    """Drop wgpu's heading, and put the causes on one line unless they are drawn (WGSL errors)."""
+    lines = [line.rstrip() for line in text.splitlines()]
+    lines = [line for line in lines if line and line not in ("Validation Error", "Caused by:")]
+    if any("┌─" in line for line in lines):
+        return "\n".join(lines)
+    return "; ".join(line.strip() for line in lines)
+
+
+class translated:
+    """A ``with`` block in which wgpu's errors become pers errors."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: str) -> None:
+        self._call = call
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(exc, Exception) and not isinstance(exc, PersError):
+            logger.debug("wgpu error in %s", self._call, exc_info=exc)
+            raise translate(exc, self._call) from None

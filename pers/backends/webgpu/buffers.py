@@ -1,0 +1,75 @@
+"""Buffers on wgpu."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pers.backends.webgpu._ffi import ffi, forget, lib, libf, logger, map_info, translate
+from pers.buffers.core import NativeBuffer
+from pers.buffers.types import MapMode
+from pers.errors import MapAbortedError, OutOfMemoryError, PersError
+
+if TYPE_CHECKING:
+    from pers.backends.webgpu.native import WebGPUNative
+
+_MODES = {MapMode.READ: lib.WGPUMapMode_Read, MapMode.WRITE: lib.WGPUMapMode_Write}
+
+
+class WebGPUBuffer(NativeBuffer):
+    """A `wgpu.GPUBuffer` whose mapping pers does itself.
+
+    wgpu-py's own `map_async` loses track of the buffer when a map fails or is given up, and its
+    `unmap` refuses a pending one; so the C functions are called instead.
+    """
+
+    def __init__(self, device: WebGPUNative, buffer: Any) -> None:
+        self._device = device
+        self._buffer = buffer
+        self._pending_map = 0
+
+    @property
+    def handle(self) -> Any:
+        return self._buffer
+
+    def map_async(
+        self, mode: MapMode, offset: int, size: int, done: Callable[[PersError | None], None]
+    ) -> None:
+        if mode is MapMode.READ:
+            self._device.flush_writes()
+
+        def called_back(success: bool, message: str) -> None:
+            self._pending_map = 0
+            done(None if success else _map_error(message))
+
+        info, number = map_info(called_back)
+        self._pending_map = number
+        try:
+            libf.wgpuBufferMapAsync(self._buffer._internal, _MODES[mode], offset, size, info[0])
+        except Exception as error:
+            if forget(number) is not None:
+                done(translate(error, "map"))
+
+    def address(self, offset: int, size: int) -> int:
+        pointer = lib.wgpuBufferGetMappedRange(self._buffer._internal, offset, size)
+        return int(ffi.cast("uintptr_t", pointer))
+
+    def unmap(self) -> None:
+        forget(self._pending_map)
+        self._pending_map = 0
+        try:
+            libf.wgpuBufferUnmap(self._buffer._internal)
+        except Exception as error:  # the device was lost, and the mapping with it
+            logger.debug("unmap: %s", error)
+        self._buffer._map_state = "unmapped"
+
+    def destroy(self) -> None:
+        forget(self._pending_map)
+        self._buffer.destroy()
+        self._device.buffer_destroyed()
+
+
+def _map_error(message: str) -> PersError:
+    if "memory" in message.lower():
+        return OutOfMemoryError(f"map: {message}; free what is not needed, or map less")
+    return MapAbortedError(f"map: {' '.join(message.split())}")

@@ -1,0 +1,202 @@
+"""pers descriptors in the words of wgpu-py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pers.graphics.native import BoundBuffer, BufferPlace, TexturePlace
+from pers.graphics.resources import Sampler, Texture
+from pers.graphics.types import (
+    BindGroupLayout,
+    BindingLayout,
+    BlendState,
+    ColorTarget,
+    DepthState,
+    RenderPipelineDescriptor,
+    SamplerDescriptor,
+    TextureDescriptor,
+    VertexLayout,
+)
+
+Struct = dict[str, Any]
+
+_BUFFER_USAGES = {
+    # pers bit -> WebGPU bit (WebGPU §5.1.2)
+    1 << 0: 0x20,  # VERTEX
+    1 << 1: 0x10,  # INDEX
+    1 << 2: 0x40,  # UNIFORM
+    1 << 3: 0x80,  # STORAGE
+    1 << 4: 0x04,  # COPY_SRC
+    1 << 5: 0x08,  # COPY_DST
+    1 << 6: 0x01,  # MAP_READ
+    1 << 7: 0x02,  # MAP_WRITE
+    1 << 8: 0x100,  # INDIRECT
+    1 << 9: 0x200,  # QUERY_RESOLVE
+}
+
+
+def buffer_usage(usage: int) -> int:
+    """Return the WebGPU bits of a `BufferUsage`."""
+    return sum(theirs for ours, theirs in _BUFFER_USAGES.items() if usage & ours)
+
+
+def texture(descriptor: TextureDescriptor) -> Struct:
+    """Return the arguments of ``create_texture``; `TextureUsage` has WebGPU's own bits."""
+    return {
+        "label": descriptor.label,
+        "size": (descriptor.width, descriptor.height, descriptor.layers),
+        "format": descriptor.format.value,
+        "usage": int(descriptor.usage),
+        "mip_level_count": descriptor.mip_levels,
+        "sample_count": descriptor.sample_count,
+        "dimension": "2d",
+    }
+
+
+def sampler(descriptor: SamplerDescriptor) -> Struct:
+    """Return the arguments of ``create_sampler``."""
+    return {
+        "label": descriptor.label,
+        "mag_filter": descriptor.mag_filter,
+        "min_filter": descriptor.min_filter,
+        "mipmap_filter": descriptor.mipmap_filter,
+        "address_mode_u": descriptor.address_mode,
+        "address_mode_v": descriptor.address_mode,
+        "address_mode_w": descriptor.address_mode,
+        "compare": descriptor.compare,
+        "max_anisotropy": descriptor.max_anisotropy,
+    }
+
+
+_TEXTURE_SAMPLE_TYPES = {
+    "texture": "float",
+    "depth-texture": "depth",
+    "uint-texture": "uint",
+    "sint-texture": "sint",
+    "unfilterable-texture": "unfilterable-float",
+}
+
+
+def bind_group_layout(layout: BindGroupLayout) -> list[Struct]:
+    """Return the entries of ``create_bind_group_layout``."""
+    return [
+        {"binding": entry.binding, "visibility": int(entry.visibility), **_binding(entry)}
+        for entry in layout.entries
+    ]
+
+
+def _binding(entry: BindingLayout) -> Struct:
+    if entry.kind in _TEXTURE_SAMPLE_TYPES:
+        return {"texture": {"sample_type": _TEXTURE_SAMPLE_TYPES[entry.kind]}}
+    if entry.kind == "storage-texture":
+        storage_format = None if entry.storage_format is None else entry.storage_format.value
+        return {"storage_texture": {"access": "write-only", "format": storage_format}}
+    if entry.kind in ("sampler", "comparison-sampler"):
+        kind = "filtering" if entry.kind == "sampler" else "comparison"
+        return {"sampler": {"type": kind}}
+    return {
+        "buffer": {
+            "type": entry.kind,
+            "has_dynamic_offset": entry.dynamic_offset,
+            "min_binding_size": entry.min_size,
+        }
+    }
+
+
+def bind_group(resources: Mapping[int, BoundBuffer | Texture | Sampler]) -> list[Struct]:
+    """Return the entries of ``create_bind_group``."""
+    return [{"binding": number, "resource": _bound(bound)} for number, bound in resources.items()]
+
+
+def _bound(bound: BoundBuffer | Texture | Sampler) -> Any:
+    if isinstance(bound, BoundBuffer):
+        buffer = bound.buffer.native_handle
+        return {"buffer": buffer, "offset": bound.offset, "size": bound.size}
+    if isinstance(bound, Texture):
+        dimension = "2d-array" if bound.layers > 1 else "2d"
+        return bound.native_handle.create_view(dimension=dimension)
+    return bound.native_handle
+
+
+def render_pipeline(descriptor: RenderPipelineDescriptor, shader: Any, layout: Any) -> Struct:
+    """Return the arguments of ``create_render_pipeline``."""
+    return {
+        "label": descriptor.label,
+        "layout": layout,
+        "vertex": {
+            "module": shader,
+            "entry_point": descriptor.vertex_entry,
+            "buffers": [_vertex_buffer(vertices) for vertices in descriptor.vertex_buffers],
+        },
+        "fragment": {
+            "module": shader,
+            "entry_point": descriptor.fragment_entry,
+            "targets": [_color_target(target) for target in descriptor.color_targets],
+        },
+        "primitive": {"topology": descriptor.topology, "cull_mode": descriptor.cull_mode},
+        "depth_stencil": None if descriptor.depth is None else _depth(descriptor.depth),
+        "multisample": {"count": descriptor.sample_count},
+    }
+
+
+def _vertex_buffer(layout: VertexLayout) -> Struct:
+    return {
+        "array_stride": layout.stride,
+        "step_mode": layout.step_mode,
+        "attributes": [
+            {
+                "shader_location": attribute.location,
+                "format": attribute.format,
+                "offset": attribute.offset,
+            }
+            for attribute in layout.attributes
+        ],
+    }
+
+
+def _color_target(target: ColorTarget) -> Struct:
+    blend = None if target.blend is None else _blend(target.blend)
+    return {"format": target.format.value, "blend": blend}
+
+
+def _blend(blend: BlendState) -> Struct:
+    return {
+        "color": {
+            "src_factor": blend.src,
+            "dst_factor": blend.dst,
+            "operation": blend.operation,
+        },
+        "alpha": {
+            "src_factor": blend.src_alpha,
+            "dst_factor": blend.dst_alpha,
+            "operation": blend.operation_alpha,
+        },
+    }
+
+
+def _depth(depth: DepthState) -> Struct:
+    return {
+        "format": depth.format.value,
+        "depth_compare": depth.compare,
+        "depth_write_enabled": depth.write,
+    }
+
+
+def texel_buffer(place: BufferPlace) -> Struct:
+    """Return pixels in a buffer, for copies."""
+    return {
+        "buffer": place.buffer.native_handle,
+        "offset": place.offset,
+        "bytes_per_row": place.bytes_per_row,
+        "rows_per_image": place.rows_per_image,
+    }
+
+
+def texel_texture(place: TexturePlace) -> Struct:
+    """Return a place in a texture, for copies."""
+    return {
+        "texture": place.texture.native_handle,
+        "mip_level": place.mip_level,
+        "origin": place.origin,
+    }

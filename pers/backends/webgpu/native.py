@@ -1,0 +1,448 @@
+"""The WebGPU device port: a `wgpu.GPUDevice`."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import wgpu
+
+from pers._completion import Backoff, Completion
+from pers.backends.webgpu import descriptors
+from pers.backends.webgpu._ffi import (
+    NULL,
+    ffi,
+    forget,
+    lib,
+    libf,
+    translated,
+    work_info,
+)
+from pers.backends.webgpu._losses import add_device, expect_loss
+from pers.backends.webgpu.adapters import device_info
+from pers.backends.webgpu.buffers import WebGPUBuffer
+from pers.backends.webgpu.commands import WebGPUBundleDraws, WebGPUEncoder, WebGPURenderPass
+from pers.buffers.core import Buffer, NativeBuffer
+from pers.buffers.types import BufferDesc
+from pers.errors import DeviceLostError, PersError
+from pers.graphics.native import (
+    BoundBuffer,
+    Done,
+    NativeDevice,
+    NativeEncoder,
+    NativeRenderCommands,
+    NativeTexture,
+    Targets,
+    TexturePlace,
+)
+from pers.graphics.resources import Sampler, Texture
+from pers.graphics.types import (
+    BindGroupLayout,
+    ComputePipelineDescriptor,
+    DeviceInfo,
+    DeviceLimits,
+    DeviceLostInfo,
+    RenderPipelineDescriptor,
+    SamplerDescriptor,
+    TextureDescriptor,
+)
+
+if TYPE_CHECKING:
+    from pers.graphics.device import RenderDevice
+    from pers.graphics.interfaces import ISurface
+
+
+class WebGPUTexture(NativeTexture):
+    """A `wgpu.GPUTexture`."""
+
+    def __init__(self, texture: Any, *, owned: bool = True) -> None:
+        self._texture = texture
+        self._owned = owned
+
+    @property
+    def handle(self) -> Any:
+        return self._texture
+
+    def destroy(self) -> None:
+        if self._owned:
+            self._texture.destroy()
+
+
+class WebGPUNative(NativeDevice):
+    """Drives one `wgpu.GPUDevice`. Thread-safe."""
+
+    def __init__(self, gpu_device: Any, *, owned: bool) -> None:
+        """Take over a device.
+
+        Args:
+            gpu_device: The `wgpu.GPUDevice`.
+            owned: Whether `destroy` may destroy it; not when an application lent it.
+        """
+        self._gpu = gpu_device
+        self._owned = owned
+        self._internal = gpu_device._internal
+        self._queue = gpu_device.queue._internal
+        self._lock = threading.RLock()
+        self._gone = False
+        self._buffers = 0
+        self._writes_pending = False
+        self._on_lost: Callable[[DeviceLostInfo], None] | None = None
+        self._in_flight: dict[int, Done] = {}
+        self._watcher = _Watcher(self._poll_device)
+        self._layout = functools.lru_cache(maxsize=None)(self._make_layout)
+        self._maybe_lost = False
+        add_device(self)
+        _redirect_destroy(gpu_device, self)
+
+    @property
+    def handle(self) -> Any:
+        return self._gpu
+
+    @property
+    def info(self) -> DeviceInfo:
+        return device_info(self._gpu.adapter)
+
+    @property
+    def limits(self) -> DeviceLimits:
+        given = self._gpu.limits
+        names = DeviceLimits.__annotations__
+        return DeviceLimits(**{name: int(given[name.replace("_", "-")]) for name in names})
+
+    @property
+    def features(self) -> frozenset[str]:
+        return frozenset(self._gpu.features)
+
+    def on_lost(self, callback: Callable[[DeviceLostInfo], None]) -> None:
+        self._on_lost = callback
+
+    # Progress
+
+    def poll(self) -> None:
+        self._poll_device()
+        if self._maybe_lost:
+            self._look_for_loss()
+
+    def watch(self, completion: Completion[Any]) -> None:
+        self._watcher.watch(completion)
+
+    def drive(self, completion: Completion[Any]) -> None:
+        if completion.after:
+            index = ffi.new("WGPUSubmissionIndex *", completion.after)
+            lib.wgpuDevicePoll(self._internal, True, index)
+        backoff = Backoff()
+        while not completion.done:  # another thread delivers it, or nothing submitted is to end
+            backoff.nap()
+            self.poll()
+
+    def _poll_device(self) -> None:
+        lib.wgpuDevicePoll(self._internal, False, NULL)
+
+    # Making things
+
+    def create_buffer(self, desc: BufferDesc) -> NativeBuffer:
+        with translated(f"create buffer {desc.debug_name!r}"):
+            buffer = self._gpu.create_buffer(
+                label=desc.debug_name,
+                size=desc.size,
+                usage=descriptors.buffer_usage(desc.usage),
+                mapped_at_creation=desc.mapped_at_creation,
+            )
+        with self._lock:
+            self._buffers += 1
+        return WebGPUBuffer(self, buffer)
+
+    def create_texture(self, descriptor: TextureDescriptor) -> NativeTexture:
+        with translated(f"create texture {descriptor.label!r}"):
+            return WebGPUTexture(self._gpu.create_texture(**descriptors.texture(descriptor)))
+
+    def create_sampler(self, descriptor: SamplerDescriptor) -> Any:
+        with translated(f"create sampler {descriptor.label!r}"):
+            return self._gpu.create_sampler(**descriptors.sampler(descriptor))
+
+    def create_shader_module(self, code: str, label: str) -> Any:
+        with translated(f"create shader module {label!r}"):
+            return self._gpu.create_shader_module(label=label, code=code)
+
+    def create_bind_group(
+        self,
+        layout: BindGroupLayout,
+        resources: Mapping[int, BoundBuffer | Texture | Sampler],
+        label: str,
+    ) -> Any:
+        with translated(f"create bind group {label!r}"):
+            return self._gpu.create_bind_group(
+                label=label, layout=self._layout(layout), entries=descriptors.bind_group(resources)
+            )
+
+    def create_render_pipeline(self, descriptor: RenderPipelineDescriptor, shader: Any) -> Any:
+        with translated(f"create render pipeline {descriptor.label!r}"):
+            layout = self._pipeline_layout(descriptor.bind_groups)
+            return self._gpu.create_render_pipeline(
+                **descriptors.render_pipeline(descriptor, shader, layout)
+            )
+
+    def create_compute_pipeline(self, descriptor: ComputePipelineDescriptor, shader: Any) -> Any:
+        with translated(f"create compute pipeline {descriptor.label!r}"):
+            return self._gpu.create_compute_pipeline(
+                label=descriptor.label,
+                layout=self._pipeline_layout(descriptor.bind_groups),
+                compute={"module": shader, "entry_point": descriptor.entry},
+            )
+
+    def create_query_set(
+        self, kind: Literal["occlusion", "timestamp"], count: int, label: str
+    ) -> Any:
+        with translated(f"create query set {label!r}"):
+            return self._gpu.create_query_set(label=label, type=kind, count=count)
+
+    def destroy_query_set(self, handle: Any) -> None:
+        handle.destroy()
+
+    def create_encoder(self, label: str) -> NativeEncoder:
+        with translated(f"create encoder {label!r}"):
+            return WebGPUEncoder(self._gpu.create_command_encoder(label=label), label)
+
+    def create_render_bundle(
+        self, targets: Targets, record: Callable[[NativeRenderCommands], None], label: str
+    ) -> Any:
+        self._rehearse(targets, record, label)
+        depth = None if targets.depth_format is None else targets.depth_format.value
+        with translated(f"render bundle {label!r}"):
+            encoder = self._gpu.create_render_bundle_encoder(
+                label=label,
+                color_formats=[texture_format.value for texture_format in targets.color_formats],
+                depth_stencil_format=depth,
+                sample_count=targets.sample_count,
+            )
+            record(WebGPUBundleDraws(encoder))
+            return encoder.finish(label=label)
+
+    def create_surface(self, canvas: Any, device: RenderDevice) -> ISurface:
+        from pers.backends.webgpu.surface import WebGPUSurface
+
+        return WebGPUSurface(canvas, device, self._gpu)
+
+    # Work
+
+    def submit(self, command_buffers: Sequence[Any], done: Done) -> int:
+        def called_back(success: bool, message: str) -> None:
+            self._in_flight.pop(number, None)
+            done(None if success else DeviceLostError(f"submitted work did not end: {message}"))
+
+        handles = ffi.new("WGPUCommandBuffer[]", [each._internal for each in command_buffers])
+        if self._maybe_lost:
+            self._look_for_loss()
+        with self._lock:
+            self._check_there("submit")
+            self._writes_pending = False
+            index = lib.wgpuQueueSubmitForIndex(self._queue, len(command_buffers), handles)
+            info, number = work_info(called_back)
+            self._in_flight[number] = done
+            lib.wgpuQueueOnSubmittedWorkDone(self._queue, info[0])
+        return int(index)
+
+    def write_buffer(self, buffer: Buffer, offset: int, data: npt.NDArray[np.uint8]) -> None:
+        with translated(f"write_buffer to {buffer.label}"):
+            libf.wgpuQueueWriteBuffer(
+                self._queue,
+                buffer.native_handle._internal,
+                offset,
+                ffi.from_buffer(data),
+                data.nbytes,
+            )
+        self._writes_pending = True
+
+    def write_texture(
+        self, target: TexturePlace, data: npt.NDArray[Any], size: tuple[int, int, int]
+    ) -> None:
+        width, height, _ = size
+        row = width * target.texture.format.bytes_per_pixel
+        with translated(f"write_texture to {target.texture.name}"):
+            self._gpu.queue.write_texture(
+                descriptors.texel_texture(target),
+                data,
+                {"bytes_per_row": row, "rows_per_image": height},
+                size,
+            )
+        self._writes_pending = True
+
+    def flush_writes(self) -> None:
+        """Have queue writes executed now: a map does not wait for those that nothing follows."""
+        if self._writes_pending:
+            with self._lock:
+                if not self._gone:
+                    self._writes_pending = False
+                    lib.wgpuQueueSubmit(self._queue, 0, NULL)
+
+    # The end
+
+    def destroy(self) -> None:
+        with self._lock:
+            self._gone = True
+            self._destroy_when_unused()
+            unfinished = [(number, done) for number, done in self._in_flight.items()]
+            self._in_flight.clear()
+        for number, done in unfinished:
+            if forget(number) is not None:
+                done(DeviceLostError("the device was closed before the submitted work had ended"))
+
+    def buffer_destroyed(self) -> None:
+        """Count a buffer out; the last one takes a closed device with it."""
+        with self._lock:
+            self._buffers -= 1
+            if self._gone:
+                self._destroy_when_unused()
+
+    def destroy_outside(self) -> None:
+        """Destroy the wgpu device for the application, which called its `destroy`."""
+        with self._lock:
+            self._owned = True
+        self._tell_loss("destroyed", "the application destroyed the wgpu device")
+        with self._lock:
+            if not self._gone:  # nobody listens any more
+                self.destroy()
+            self._destroy_when_unused()
+
+    def suspect_loss(self) -> None:
+        """Look for a loss at the next chance. Any thread, also within a callback."""
+        self._maybe_lost = True
+
+    def _look_for_loss(self) -> None:
+        """Ask the device for something small; a lost one says so."""
+        self._maybe_lost = False
+        if self._gone:
+            return
+        try:
+            self.create_encoder("is the device there?").finish()
+        except PersError as error:
+            self._tell_loss("unknown", str(error))
+
+    def _tell_loss(self, reason: Literal["destroyed", "unknown"], message: str) -> None:
+        if self._on_lost is not None:
+            self._on_lost(DeviceLostInfo(reason, message))
+
+    def _destroy_when_unused(self) -> None:
+        """Destroy the wgpu device, unless arrays still look at its memory."""
+        if self._owned and not self._buffers:
+            self._owned = False
+            expect_loss()
+            type(self._gpu).destroy(self._gpu)
+            self._poll_device()
+
+    def _check_there(self, call: str) -> None:
+        if self._gone:
+            raise DeviceLostError(f"{call}: the device was closed; open a new one")
+
+    def _pipeline_layout(self, layouts: Sequence[BindGroupLayout]) -> Any:
+        return self._gpu.create_pipeline_layout(
+            bind_group_layouts=[self._layout(layout) for layout in layouts]
+        )
+
+    def _make_layout(self, layout: BindGroupLayout) -> Any:
+        return self._gpu.create_bind_group_layout(entries=descriptors.bind_group_layout(layout))
+
+    def _rehearse(
+        self, targets: Targets, record: Callable[[NativeRenderCommands], None], label: str
+    ) -> None:
+        """Record the draws of a bundle into a render pass that is thrown away.
+
+        What is wrong with them raises there; in a bundle it would abort the process.
+        """
+
+        def view(texture_format: str) -> Any:
+            return self._gpu.create_texture(
+                size=(1, 1, 1),
+                format=texture_format,
+                usage=wgpu.TextureUsage.RENDER_ATTACHMENT,
+                sample_count=targets.sample_count,
+            ).create_view()
+
+        with translated(f"render bundle {label!r}"):
+            depth = None
+            if targets.depth_format is not None:
+                depth = {"view": view(targets.depth_format.value)}
+                if targets.depth_format.value != "stencil8":
+                    depth |= {"depth_load_op": "clear", "depth_store_op": "discard"}
+                    depth["depth_clear_value"] = 1.0
+                if "stencil" in targets.depth_format.value:
+                    depth |= {"stencil_load_op": "clear", "stencil_store_op": "discard"}
+            encoder = self._gpu.create_command_encoder(label=f"rehearsal of {label}")
+            render_pass = encoder.begin_render_pass(
+                color_attachments=[
+                    {
+                        "view": view(texture_format.value),
+                        "load_op": "clear",
+                        "store_op": "discard",
+                    }
+                    for texture_format in targets.color_formats
+                ],
+                depth_stencil_attachment=depth,
+            )
+            record(WebGPURenderPass(render_pass, label))
+            render_pass.end()
+            encoder.finish()
+
+
+class _Watcher:
+    """Polls from a thread while a task waits, with naps that grow with the wait.
+
+    The library's blocking poll would keep every other thread from submitting for as long as it
+    waits, so this one never blocks in it.
+    """
+
+    _LINGER = 1.0  # seconds that the idle thread waits for more to do
+
+    def __init__(self, poll: Callable[[], None]) -> None:
+        self._poll = poll
+        self._lock = threading.Lock()
+        self._watched: list[Completion[Any]] = []
+        self._more = threading.Event()
+        self._running = False
+
+    def watch(self, completion: Completion[Any]) -> None:
+        """Poll until `completion` is done."""
+        with self._lock:
+            self._watched.append(completion)
+            self._more.set()
+            if not self._running:
+                self._running = True
+                thread = threading.Thread(target=self._run, name="pers-webgpu-poll", daemon=True)
+                thread.start()
+
+    def _run(self) -> None:
+        while self._more.wait(self._LINGER) or not self._stop():
+            self._more.clear()
+            backoff = Backoff()
+            while self._busy() and not self._more.is_set():
+                self._poll()
+                if self._busy():
+                    backoff.nap()
+
+    def _busy(self) -> bool:
+        with self._lock:
+            self._watched = [each for each in self._watched if not each.done]
+            return bool(self._watched)
+
+    def _stop(self) -> bool:
+        with self._lock:
+            self._running = bool(self._watched)
+            return not self._running
+
+
+def _redirect_destroy(gpu_device: Any, native: WebGPUNative) -> None:
+    """Let pers abort its maps and keep its arrays before an application destroys its device."""
+    reference = weakref.ref(native)
+
+    def destroy() -> None:
+        alive = reference()
+        if alive is None:
+            type(gpu_device).destroy(gpu_device)
+        else:
+            alive.destroy_outside()
+
+    gpu_device.destroy = destroy

@@ -1,0 +1,1 @@
+"""Programs built on pers, to be run, measured and read."""
