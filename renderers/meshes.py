@@ -35,12 +35,11 @@ class Mesh:
 def solids() -> tuple[Mesh, ...]:
     """Return the solids that the stress test draws."""
     golden = (1 + math.sqrt(5)) / 2
-    silver = 1 + math.sqrt(2)
     icosahedron = _turned([(0, 1, golden)], cyclic=True)
     dodecahedron = np.concatenate(
         [_turned([(1, 1, 1)]), _turned([(0, 1 / golden, golden)], cyclic=True)]
     )
-    bevelled_cube = _turned([(1, 1, silver * 1.35)])
+    bevelled_cube = _turned([(1, 1, 1.22)])
     return (
         icosphere("pearl", 1),
         convex_solid("icosahedron", icosahedron),

@@ -362,13 +362,11 @@ class MappableBuffer(Buffer, IMappableBuffer):
             if self._pending is not pending:
                 return  # aborted in the meantime; whoever did that has told the waiter
             self._pending = None
-            if error is None:
-                mapped = self._start_mapping(mode, offset, size)
-            else:
-                self._state = BufferState.READY
-        if error is None:
+            self._state = BufferState.READY
+            mapped = None if error is not None else self._start_mapping(mode, offset, size)
+        if mapped is not None:
             pending.resolve(mapped)
-        else:
+        elif error is not None:
             pending.reject(error)
 
     def _start_mapping(self, mode: MapMode, offset: int, size: int) -> MappedRange:

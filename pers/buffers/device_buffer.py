@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Self
 
 from pers._checks import align_up
-from pers.buffers.interfaces import IBufferFactory
+from pers.buffers.interfaces import IBuffer, IBufferFactory
 from pers.buffers.mapped_range import as_bytes_array
 from pers.buffers.types import COPY_ALIGNMENT, MAP_USAGES, BufferDesc, BufferUsage, usage_names
 from pers.buffers.view import BufferView, check_factory
@@ -14,7 +14,7 @@ from pers.errors import BufferUsageError
 __all__ = ["DeviceBuffer"]
 
 
-class DeviceBuffer(BufferView):
+class DeviceBuffer(BufferView[IBuffer]):
     """A buffer that only the GPU reaches, at the highest bandwidth there is.
 
     Fill it with `from_array`, `device.upload`, a staging buffer, or on the GPU.

@@ -55,7 +55,7 @@ class _Frame:
         self.tag = UsageTag()
 
 
-class DynamicBuffer(BufferView):
+class DynamicBuffer(BufferView[Buffer]):
     """Per-frame data without stalls: a ring of frames in one buffer.
 
     ::
@@ -72,8 +72,6 @@ class DynamicBuffer(BufferView):
     When a frame needs more than there is, the ring moves to a larger buffer (`inner` changes, so
     make bind groups from `inner` again when ``stats.grows`` changed). Offsets stay right.
     """
-
-    _inner: Buffer
 
     def __init__(
         self,

@@ -32,7 +32,7 @@ __all__ = ["ReadbackBuffer"]
 READBACK_USAGE = BufferUsage.MAP_READ | BufferUsage.COPY_DST
 
 
-class ReadbackBuffer(BufferView):
+class ReadbackBuffer(BufferView[MappableBuffer]):
     """Where the GPU leaves results for the CPU.
 
     ::
@@ -45,8 +45,6 @@ class ReadbackBuffer(BufferView):
     `copy_from` goes to other memory; when it dies its memory is used again. So a frame can be
     read while later frames are recorded.
     """
-
-    _inner: MappableBuffer
 
     def __init__(
         self,

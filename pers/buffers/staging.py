@@ -20,10 +20,9 @@ if TYPE_CHECKING:
 STAGING_USAGE = BufferUsage.MAP_WRITE | BufferUsage.COPY_SRC
 
 
-class StagingBuffer(BufferView):
+class StagingBuffer(BufferView[IMappableBuffer]):
     """A buffer that the CPU writes and the GPU copies from."""
 
-    _inner: IMappableBuffer
     _factory: IBufferFactory
 
     def write(self, data: Any, offset: int = 0) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pers._checks import align_up, whole_number
 from pers.buffers.core import IBufferView
@@ -10,14 +10,16 @@ from pers.buffers.interfaces import IBuffer, IBufferFactory
 from pers.buffers.types import COPY_ALIGNMENT, BufferDesc, BufferState, BufferUsage, usage_names
 from pers.errors import BufferUsageError
 
+Inner = TypeVar("Inner", bound=IBuffer)
 
-class BufferView(IBufferView):
+
+class BufferView(IBufferView, Generic[Inner]):
     """An `IBuffer` that passes everything on to the buffer it stands on."""
 
-    _inner: IBuffer
+    _inner: Inner
 
     @property
-    def inner(self) -> IBuffer:
+    def inner(self) -> Inner:
         """The buffer it stands on now; may change over time."""
         return self._inner
 

@@ -16,6 +16,7 @@ from pers.errors import (
     ValidationError,
 )
 from pers.graphics.interfaces import (
+    Color,
     ICommandBuffer,
     ICommandEncoder,
     IComputePass,
@@ -164,7 +165,7 @@ class CommandEncoder(ICommandEncoder):
         self,
         frame_buffer: IFrameBuffer,
         *,
-        clear_color: tuple[float, float, float, float] | None = (0.0, 0.0, 0.0, 1.0),
+        clear_color: Color | None = (0.0, 0.0, 0.0, 1.0),
         clear_depth: float | None = 1.0,
         occlusion_queries: IQuerySet | None = None,
         label: str = "",
@@ -363,18 +364,19 @@ def texture_place(
     return checked, extent
 
 
-def _three(value: object, what: str) -> tuple[int, int, int]:
-    if not isinstance(value, tuple) or len(value) != 3:  # pyright: ignore[reportUnknownArgumentType]
-        raise BufferRangeError(f"{what} takes three whole numbers, not {value!r}")
-    x, y, z = (whole_number(number, what) for number in value)  # pyright: ignore[reportUnknownVariableType]
-    return x, y, z
-
-
-def _color(value: object, call: str) -> tuple[float, float, float, float]:
+def _three(value: tuple[int, int, int], what: str) -> tuple[int, int, int]:
     try:
-        r, g, b, a = (float(channel) for channel in value)  # type: ignore[attr-defined]  # pyright: ignore
+        x, y, z = value
+    except (TypeError, ValueError):
+        raise BufferRangeError(f"{what} takes three whole numbers, not {value!r}") from None
+    return whole_number(x, what), whole_number(y, what), whole_number(z, what)
+
+
+def _color(value: tuple[float, float, float, float], call: str) -> Color:
+    try:
+        r, g, b, a = value
+        return float(r), float(g), float(b), float(a)
     except (TypeError, ValueError):
         raise ValidationError(
             f"{call}: clear_color takes four numbers (red, green, blue, alpha), not {value!r}"
         ) from None
-    return r, g, b, a

@@ -274,9 +274,10 @@ class VertexLayout:
         record = np.dtype(dtype)
         if record.fields is None or record.names is None:
             raise ValidationError(f"a vertex layout needs a structured dtype, not {record}")
+        fields = {str(name): field for name, field in record.fields.items()}
         attributes: list[VertexAttribute] = []
         for location, name in enumerate(record.names, first_location):
-            field, offset = record.fields[name][:2]
+            field, offset = fields[name][:2]
             items = int(np.prod(field.shape, dtype=int))
             key = (f"{field.base.kind}{field.base.itemsize}", items)
             if key not in _VERTEX_FORMATS:

@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import Any
 
 import wgpu
-from wgpu.backends.wgpu_native import ffi, lib
-from wgpu.backends.wgpu_native._api import from_c_string_view, libf
+from wgpu.backends import wgpu_native
+from wgpu.backends.wgpu_native import _api
 
 from pers.backends.webgpu._losses import suspect_losses
 from pers.errors import DeviceLostError, OutOfMemoryError, PersError, ValidationError
@@ -33,6 +33,11 @@ __all__ = [
     "work_info",
 ]
 
+ffi: Any = wgpu_native.ffi
+lib: Any = wgpu_native.lib
+"""The C functions. An error they meet goes to wgpu's log, or aborts the process."""
+libf: Any = _api.libf
+"""The same functions; an error that the library can report is raised."""
 NULL: Any = ffi.NULL
 
 Callback = Callable[[bool, str], None]
@@ -47,7 +52,7 @@ _numbers = itertools.count(1)
 def _called_back(success: bool, message: Any, userdata: Any) -> None:
     callback = _waiting.pop(int(ffi.cast("uintptr_t", userdata)), None)
     if callback is not None:
-        callback(success, "" if success else str(from_c_string_view(message)))
+        callback(success, "" if success else str(_api.from_c_string_view(message)))
 
 
 @ffi.callback("void(WGPUMapAsyncStatus, WGPUStringView, void *, void *)")  # type: ignore[untyped-decorator]

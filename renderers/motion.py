@@ -1,0 +1,156 @@
+"""Where the objects of the stress test are: a stream along a torus knot, in vectorised NumPy."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["INSTANCE", "KNOT_RADIUS", "Swarm", "knot"]
+
+INSTANCE = np.dtype(
+    [
+        ("position_scale", "f4", 4),  # x, y, z, radius
+        ("rotation", "f4", 4),  # unit quaternion x, y, z, w
+        ("outward", "f4", 3),  # away from the middle of the stream, unit length
+        ("color_metal", "u1", 4),  # sRGB colour, and 0 (porcelain) to 255 (metal)
+    ]
+)
+
+KNOT_RADIUS = 3.6
+"""The sphere that holds nearly all of the stream."""
+
+RING_RADIUS = 2.0
+KNOT_HEIGHT = 1.02
+STREAM_RADIUS = 0.6
+GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
+
+PALETTE = ("27348b", "6a3fb5", "c74f9b", "ff7b6b", "ffc27d", "f6e7cb", "74d3c6", "2b8fbd")
+"""Colours along the knot, which is closed, as they are."""
+
+Array = npt.NDArray[np.float64]
+
+
+def knot(u: Array) -> tuple[Array, Array, Array]:
+    """Return the points of the knot and two directions across it.
+
+    Args:
+        u: Places along the knot, 0 to 2π, shape (n,).
+
+    Returns:
+        Points, normals and binormals, shape (n, 3) each; the directions have unit length.
+    """
+    long_way, short_way = 2 * u, 3 * u
+    cos_long, sin_long = np.cos(long_way), np.sin(long_way)
+    cos_short, sin_short = np.cos(short_way), np.sin(short_way)
+    radius = RING_RADIUS + KNOT_HEIGHT * cos_short
+    points = np.stack([radius * cos_long, radius * sin_long, KNOT_HEIGHT * sin_short], -1)
+    normals = np.stack([cos_short * cos_long, cos_short * sin_long, sin_short], -1)
+    turn, climb = 2 * radius, 3 * KNOT_HEIGHT
+    tangents = np.stack(
+        [
+            -turn * sin_long - climb * sin_short * cos_long,
+            turn * cos_long - climb * sin_short * sin_long,
+            climb * cos_short,
+        ],
+        -1,
+    )
+    tangents /= np.linalg.norm(tangents, axis=1, keepdims=True)
+    return points, normals, np.cross(tangents, normals)
+
+
+class Swarm:
+    """Objects of several kinds, sorted by kind, each with its own course."""
+
+    def __init__(self, objects: int, kinds: int, seed: int) -> None:
+        """Choose the course of every object.
+
+        Args:
+            objects: How many.
+            kinds: How many kinds they are spread over.
+            seed: Equal seeds give equal courses.
+        """
+        random = np.random.default_rng(seed)
+        index = np.arange(objects)
+        kind = np.sort(random.integers(0, kinds, objects))
+        self.counts: tuple[int, ...] = tuple(
+            int(count) for count in np.bincount(kind, minlength=kinds)
+        )
+        """How many objects of each kind there are."""
+
+        # A sunflower's lattice covers the stream evenly; shuffled, so that every kind is everywhere.
+        place = random.permutation(index)
+        self._along = math.tau * (place + 0.5) / objects
+        self._around = GOLDEN_ANGLE * place
+        self._radius, self._speed, size = _layers(random, objects)
+        spread = math.sqrt(objects / 2000)
+        self._scale = np.minimum(0.105 / spread, 0.4) * size
+        self._spin_axis = _unit_vectors(random, objects)
+        self._spin_phase = random.uniform(0, math.tau, objects)
+        self._spin_speed = random.normal(0, 0.9, objects)
+        self._color_metal = _colors(random, self._along)
+
+    def place(self, time: float, out: npt.NDArray[Any]) -> None:
+        """Write where all objects are.
+
+        Args:
+            time: Seconds since the start.
+            out: Records of `INSTANCE`, shape (objects,); all of it is written.
+        """
+        along = self._along + 0.11 * self._speed * time
+        around = self._around + 2 * along + 0.35 * time
+        points, normals, binormals = knot(along)
+        outward = np.cos(around)[:, None] * normals + np.sin(around)[:, None] * binormals
+        swell = 1 + 0.16 * np.sin(5 * along - 1.3 * time)
+        out["position_scale"][:, :3] = points + (self._radius * swell)[:, None] * outward
+        out["position_scale"][:, 3] = self._scale
+        half_angle = 0.5 * (self._spin_phase + self._spin_speed * time)
+        out["rotation"][:, :3] = np.sin(half_angle)[:, None] * self._spin_axis
+        out["rotation"][:, 3] = np.cos(half_angle)
+        out["outward"] = outward
+        out["color_metal"] = self._color_metal
+
+
+def _layers(random: np.random.Generator, objects: int) -> tuple[Array, Array, Array]:
+    """Choose distance from the knot, speed and size: a skin, a mist above it, and stray dust."""
+    layer = random.random(objects)
+    skin, mist = layer < 0.8, (layer >= 0.8) & (layer < 0.95)
+    radius = np.select(
+        [skin, mist],
+        [random.normal(1.0, 0.025, objects), 1.12 + random.exponential(0.16, objects)],
+        1.5 + random.exponential(0.75, objects),
+    )
+    speed = np.select(
+        [skin, mist],
+        [np.ones(objects), random.normal(1.5, 0.2, objects)],
+        random.normal(0.7, 0.5, objects),
+    )
+    size = np.select(
+        [skin, mist],
+        [random.uniform(0.8, 1.22, objects), random.uniform(0.3, 0.62, objects)],
+        random.uniform(0.12, 0.36, objects),
+    )
+    return STREAM_RADIUS * radius, speed, size
+
+
+def _colors(random: np.random.Generator, along: Array) -> npt.NDArray[np.uint8]:
+    """Choose colours from the palette by the place along the knot, some of them metal."""
+    objects = len(along)
+    palette = np.array([tuple(bytes.fromhex(color)) for color in PALETTE], np.float64)
+    place = (along / math.tau * len(palette) + random.normal(0, 0.45, objects)) % len(palette)
+    low = place.astype(np.intp) % len(palette)
+    blend = (place - np.floor(place))[:, None]
+    color = (1 - blend) * palette[low] + blend * palette[(low + 1) % len(palette)]
+    color *= random.uniform(0.82, 1.1, (objects, 1))
+    metal = np.where(random.random(objects) < 0.3, random.uniform(0.6, 1, objects), 0.0)
+    result = np.empty((objects, 4), np.uint8)
+    result[:, :3] = np.clip(color, 0, 255)
+    result[:, 3] = 255 * metal
+    return result
+
+
+def _unit_vectors(random: np.random.Generator, count: int) -> Array:
+    vectors = random.normal(size=(count, 3))
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
