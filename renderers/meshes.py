@@ -83,7 +83,7 @@ def icosphere(name: str, subdivisions: int) -> Mesh:
     return _mesh(name, corners, corners, indices.reshape(-1))
 
 
-def torus(name: str, tube: float, around: int = 20, across: int = 10) -> Mesh:
+def torus(name: str, tube: float, around: int = 14, across: int = 7) -> Mesh:
     """Build a smooth ring of radius ``1 - tube`` to the middle of its tube."""
     u, v = np.meshgrid(np.arange(around), np.arange(across), indexing="ij")
     longitude, latitude = math.tau * u / around, math.tau * v / across

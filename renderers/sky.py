@@ -23,17 +23,16 @@ CLOUDS = (
 )
 
 
-def paint_sky(rows: npt.NDArray[np.uint8], first_row: int, height: int, seed: int) -> None:
-    """Paint some rows of the panorama (equirectangular, z up).
+def paint_sky(rows: npt.NDArray[np.uint8], first_row: int, seed: int) -> None:
+    """Paint some rows of the panorama: an octahedron unfolded to a square, z up in its middle.
 
     Args:
-        rows: Pixels to write: sRGB and opaque, shape (rows, width, 4).
+        rows: Pixels to write: sRGB and opaque, shape (rows, size, 4).
         first_row: Which row of the panorama the first of them is.
-        height: Rows of the whole panorama.
         seed: Equal seeds give equal skies.
     """
-    count, width = rows.shape[:2]
-    direction = _directions(first_row, count, width, height)
+    count, size = rows.shape[:2]
+    direction = _directions(first_row, count, size)
     color = _gradient(direction[2])
     warped = _turbulence(direction, seed)
     veil = 0.5 + 0.5 * np.sin(2.2 * warped[0] + 1.4 * warped[1])
@@ -44,17 +43,19 @@ def paint_sky(rows: npt.NDArray[np.uint8], first_row: int, height: int, seed: in
         strength = np.exp((near - 1) / (spread * spread)) * (0.35 + 0.65 * veil)
         color += np.array(tint)[:, None, None] * strength
     # Noise of one step hides the steps of 8 bits.
-    grain = np.random.default_rng((seed, first_row)).random((count, width))
+    grain = np.random.default_rng((seed, first_row)).random((count, size))
     rows[..., :3] = np.moveaxis(255 * _encode_srgb(color) + grain, 0, -1).clip(0, 255)
     rows[..., 3] = 255
 
 
-def _directions(first_row: int, count: int, width: int, height: int) -> Array:
-    latitude = math.pi * (0.5 - (first_row + np.arange(count) + 0.5) / height)
-    longitude = math.tau * (np.arange(width) + 0.5) / width
-    flat = np.cos(latitude)[:, None]
-    up = np.broadcast_to(np.sin(latitude)[:, None], (count, width))
-    return np.stack([flat * np.cos(longitude), flat * np.sin(longitude), up])
+def _directions(first_row: int, count: int, size: int) -> Array:
+    """Fold the square to an octahedron; return unit vectors, shape (3, count, size)."""
+    x = np.broadcast_to((np.arange(size) + 0.5) * 2 / size - 1, (count, size))
+    y = ((first_row + np.arange(count) + 0.5) * 2 / size - 1)[:, None]
+    z = 1 - np.abs(x) - np.abs(y)
+    fold = np.maximum(-z, 0)
+    octahedron = np.stack([x - np.sign(x) * fold, y - np.sign(y) * fold, z])
+    return octahedron / np.linalg.norm(octahedron, axis=0)
 
 
 def _gradient(up: Array) -> Array:

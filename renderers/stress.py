@@ -34,7 +34,6 @@ from pers import (
     IRenderDevice,
     ReadbackBuffer,
     RenderPipelineDescriptor,
-    SamplerDescriptor,
     ShaderStage,
     Submission,
     TextureFormat,
@@ -60,7 +59,7 @@ DEPTH_FORMAT = TextureFormat.DEPTH32_FLOAT
 SAMPLES = 4
 FRAMES_PER_SECOND = 60
 FRAMES_IN_FLIGHT = 3
-SKY_SIZE = (2048, 1024)
+SKY_SIZE = 1024
 SKY_ROWS_PER_BAND = 32
 
 
@@ -127,7 +126,7 @@ class StressTestRenderer:
         self._geometry = Geometry(device, meshes)
         self._swarm = Swarm(objects, len(meshes), seed)
         self._sky = TextureStream(
-            device, *SKY_SIZE, SKY_ROWS_PER_BAND, partial(paint_sky, height=SKY_SIZE[1], seed=seed)
+            device, SKY_SIZE, SKY_SIZE, SKY_ROWS_PER_BAND, partial(paint_sky, seed=seed)
         )
         self._camera = DynamicBuffer(CAMERA.itemsize, factory, debug_name="camera")
         self._instances = DynamicBuffer(
@@ -153,7 +152,7 @@ class StressTestRenderer:
             {
                 0: BufferBinding(self._camera.inner, size=CAMERA.itemsize),
                 1: self._sky.texture,
-                2: device.create_sampler(SamplerDescriptor(address_mode="repeat")),
+                2: device.create_sampler(),
             },
             label="camera and sky",
         )

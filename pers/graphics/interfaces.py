@@ -535,6 +535,7 @@ class ISurface(ABC):
         depth_format: TextureFormat | None = None,
         sample_count: int = 1,
         present_mode: PresentMode | None = None,
+        frame_latency: int | None = None,
     ) -> None:
         """Choose how frames are drawn and presented.
 
@@ -542,6 +543,11 @@ class ISurface(ABC):
             depth_format: None draws without a depth target.
             sample_count: 1 or 4.
             present_mode: None takes ``PERS_PRESENT_MODE`` or ``fifo``.
+            frame_latency: How many frames may wait to be shown, 1 to 16; None takes
+                ``PERS_FRAME_LATENCY`` or 2.
+
+        Raises:
+            ValidationError: The window cannot do it, or a number is out of range.
         """
 
     @abstractmethod

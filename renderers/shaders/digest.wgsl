@@ -18,6 +18,15 @@ fn main(
     @builtin(local_invocation_index) local: u32,
     @builtin(num_workgroups) groups: vec3u,
 ) {
+    // WGSL promises zeros here, but not every driver keeps the promise.
+    if local == 0u {
+        atomicStore(&part.sum, 0u);
+        atomicStore(&part.parity, 0u);
+        atomicStore(&part.weighted, 0u);
+        atomicStore(&part.count, 0u);
+    }
+    workgroupBarrier();
+
     var sum = 0u;
     var parity = 0u;
     var weighted = 0u;

@@ -12,14 +12,14 @@ struct Camera {
 @group(0) @binding(1) var panorama: texture_2d<f32>;
 @group(0) @binding(2) var panorama_sampler: sampler;
 
-const PI = 3.14159265;
 const DUSK = vec3f(0.016, 0.015, 0.042);
 
-// The sky in a direction. Where the panorama has not arrived yet its alpha is 0.
+// The sky in a direction. The panorama is an octahedron, unfolded to a square: its middle is
+// straight up, its corners are straight down. Where it has not arrived yet its alpha is 0.
 fn sky(direction: vec3f) -> vec3f {
-    let longitude = atan2(direction.y, direction.x) / (2.0 * PI);
-    let latitude = asin(clamp(direction.z, -1.0, 1.0)) / PI;
-    let place = vec2f(longitude, 0.5 - latitude);
+    let flat = direction.xy / (abs(direction.x) + abs(direction.y) + abs(direction.z));
+    let folded = (1.0 - abs(flat.yx)) * select(vec2f(-1.0), vec2f(1.0), flat >= vec2f(0.0));
+    let place = 0.5 + 0.5 * select(folded, flat, direction.z >= 0.0);
     let texel = textureSampleLevel(panorama, panorama_sampler, place, 0.0);
     return mix(DUSK, texel.rgb, texel.a);
 }

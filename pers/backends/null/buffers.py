@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from pers.backends.null.events import MapRequest
 from pers.backends.null.live import NullObject
-from pers.backends.null.timeline import Event, Moment
+from pers.backends.null.timeline import Moment
 from pers.buffers.core import Buffer, NativeBuffer
 from pers.buffers.types import BufferDesc, MapMode
-from pers.errors import BufferStateError, OutOfMemoryError, PersError
+from pers.errors import BufferStateError, OutOfMemoryError
 from pers.graphics.native import Done
 
 if TYPE_CHECKING:
@@ -64,30 +65,6 @@ class NullBuffer(NullObject, NativeBuffer):
         self.unmap()
         self._memory = None
         self.release()
-
-
-class MapRequest(Event):
-    """A map that has not ended."""
-
-    def __init__(self, owner: object, done: Done, error: PersError | None) -> None:
-        self.owner = owner
-        self._done: Done | None = done
-        self._error = error
-
-    def tell(self) -> None:
-        self._end(self._error)
-
-    def fail(self, error: PersError) -> None:
-        self._end(error)
-
-    def cancel(self) -> None:
-        """Tell nobody when it ends."""
-        self._done = None
-
-    def _end(self, error: PersError | None) -> None:
-        done, self._done = self._done, None
-        if done is not None:
-            done(error)
 
 
 def zeros(nbytes: int, what: str) -> npt.NDArray[np.uint8]:

@@ -7,6 +7,7 @@ import weakref
 from typing import Protocol
 
 from pers._checks import whole_number
+from pers.backends.null.live import LiveObjects
 from pers.errors import OutOfMemoryError, PersError, ValidationError
 
 __all__ = ["NullFaults"]
@@ -61,7 +62,7 @@ class NullFaults:
         self._allocations = _count(count, "fail_next_allocations")
 
     def fail_next_maps(self, count: int = 1, *, error: PersError | None = None) -> None:
-        """Let the next `count` maps fail, when they would have succeeded; 0: no more.
+        """Let the next `count` maps that are asked for fail when they end; 0: no more.
 
         Args:
             count: How many.
@@ -93,7 +94,7 @@ class NullFaults:
         """Take part in `lose_device`."""
         self._devices.add(device)
 
-    def check_allocation(self, what: str, nbytes: int, in_use: int) -> None:
+    def check_allocation(self, what: str, nbytes: int, live: LiveObjects) -> None:
         """Raise `OutOfMemoryError` when an allocation is to fail."""
         with self._lock:
             fails = self._allocations > 0
@@ -104,9 +105,9 @@ class NullFaults:
                 " destroy something and try again"
             )
         limit = self._memory_limit
-        if limit is not None and in_use + nbytes > limit:
+        if limit is not None and live.nbytes + nbytes > limit:
             raise OutOfMemoryError(
-                f"{what}: no memory for {nbytes} bytes: {in_use} are in use and memory_limit is "
+                f"{what}: no memory for {nbytes} bytes: {live.nbytes} are in use and memory_limit is "
                 f"{limit}; destroy something, or raise NullFaults.memory_limit"
             )
 

@@ -16,6 +16,7 @@ from pers.graphics.types import (
     DeviceLimits,
     RenderPipelineDescriptor,
     SamplerDescriptor,
+    VertexLayout,
 )
 
 if TYPE_CHECKING:
@@ -103,12 +104,7 @@ class NullRenderPipeline(NullObject):
         self.sample_count = descriptor.sample_count
         self.signatures = tuple(map(signature, descriptor.bind_groups))
         self.vertex_buffers = descriptor.vertex_buffers
-        self.record_sizes = tuple(
-            max((item.offset + vertex_format_nbytes(item.format) for item in layout.attributes))
-            if layout.attributes
-            else 0
-            for layout in descriptor.vertex_buffers
-        )
+        self.record_sizes = tuple(map(_record_nbytes, descriptor.vertex_buffers))
         """Bytes that the last vertex of each buffer takes."""
 
 
@@ -135,7 +131,12 @@ def signature(layout: BindGroupLayout) -> frozenset[object]:
     return frozenset(layout.entries)
 
 
-def vertex_format_nbytes(name: str) -> int:
+def _record_nbytes(layout: VertexLayout) -> int:
+    """Return how far into a vertex (bytes) a shader reads."""
+    return max((item.offset + _format_nbytes(item.format) for item in layout.attributes), default=0)
+
+
+def _format_nbytes(name: str) -> int:
     """Return the bytes of a vertex format: 12 for ``float32x3``."""
     match = re.fullmatch(r"[a-z]+(\d+)(?:x(\d))?", name)
     if match is None:

@@ -164,7 +164,7 @@ class NullRenderPass(NullDraws, NativeRenderPass):
     def __init__(self, tape: Tape, attachments: Attachments, name: str) -> None:
         colors = [texture for texture, _ in attachments.colors]
         depth = attachments.depth
-        first = (colors or [depth])[0]
+        first = colors[0] if colors else depth
         assert first is not None  # the front end makes no frame buffer without a texture
         formats = tuple(texture.format for texture in colors)
         targets = Targets(formats, None if depth is None else depth.format, first.sample_count)

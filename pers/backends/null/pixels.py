@@ -75,7 +75,7 @@ def _whole(value: float, lowest: int, largest: int) -> int:
 def _srgb(linear: float) -> float:
     if not linear > 0.0031308:
         return 12.92 * linear
-    return 1.055 * min(linear, 1.0) ** (1 / 2.4) - 0.055
+    return 1.055 * math.pow(min(linear, 1.0), 1 / 2.4) - 0.055
 
 
 def _small_float(value: float, mantissa: int) -> int:

@@ -96,14 +96,14 @@ def fill(level: Bytes, pixel: bytes) -> None:
 
 
 def texels(place: TexturePlace, size: Extent) -> Bytes:
-    """Return part of a texture as rows of bytes, of shape (layers, height, row bytes); a view."""
+    """View part of a texture as bytes, of shape (layers, height, width, bytes of a pixel)."""
     (x, y, layer), (width, height, layers) = place.origin, size
     level = native_texture(place.texture).level(place.mip_level)
     return level[layer : layer + layers, y : y + height, x : x + width]
 
 
 def rows(place: BufferPlace, pixel: int, size: Extent) -> Bytes:
-    """Return pixels of `pixel` bytes in a buffer, of shape (layers, height, width, pixel); a view."""
+    """View pixels of `pixel` bytes in a buffer, of shape (layers, height, width, pixel)."""
     width, height, layers = size
     return np.ndarray(
         shape=(layers, height, width, pixel),

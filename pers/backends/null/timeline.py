@@ -9,7 +9,6 @@ from abc import ABC, abstractmethod
 from typing import Any, TypeAlias
 
 from pers._completion import Completion
-from pers.errors import PersError
 
 Moment: TypeAlias = tuple[int, bool]
 """Nanoseconds, and whether that moment is only reached by an explicit advance."""
@@ -21,16 +20,13 @@ class Event(ABC):
     owner: object
     """Whose event it is; see `Timeline.remove`."""
 
+    @abstractmethod
     def happen(self) -> None:
         """Do what is to be done. Called under the timeline's lock, so it calls nobody back."""
 
     @abstractmethod
     def tell(self) -> None:
         """Tell who waits that it has happened. Called without the lock."""
-
-    @abstractmethod
-    def fail(self, error: PersError) -> None:
-        """Tell who waits that it will never happen. Called without the lock."""
 
 
 class Timeline:

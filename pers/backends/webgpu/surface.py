@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import wgpu
 
-from pers.backends.webgpu._ffi import lib, logger
+from pers._checks import whole_number
+from pers.backends.webgpu._ffi import ffi, lib, logger
 from pers.errors import BackendUnavailableError, ValidationError
 from pers.graphics.interfaces import IFrameBuffer, ISurface
 from pers.graphics.resources import FrameBuffer, Texture
@@ -16,6 +17,15 @@ from pers.textures import TextureFormat, TextureUsage
 
 if TYPE_CHECKING:
     from pers.graphics.device import RenderDevice
+
+
+_PRESENT_MODES = {
+    "fifo": lib.WGPUPresentMode_Fifo,
+    "fifo-relaxed": lib.WGPUPresentMode_FifoRelaxed,
+    "immediate": lib.WGPUPresentMode_Immediate,
+    "mailbox": lib.WGPUPresentMode_Mailbox,
+}
+_DEFAULT_LATENCY = 2
 
 
 class WebGPUSurface(ISurface):
@@ -38,6 +48,7 @@ class WebGPUSurface(ISurface):
         self._sample_count = 1
         self._extra: FrameBuffer | None = None
         self._configured = False
+        self._extras: Any = None  # the C struct, which has to live as long as the configuration
 
     @property
     def format(self) -> TextureFormat:
@@ -49,7 +60,15 @@ class WebGPUSurface(ISurface):
         depth_format: TextureFormat | None = None,
         sample_count: int = 1,
         present_mode: PresentMode | None = None,
+        frame_latency: int | None = None,
     ) -> None:
+        latency = whole_number(
+            _frame_latency(frame_latency),
+            "frame_latency",
+            minimum=1,
+            maximum=16,
+            error=ValidationError,
+        )
         mode = present_mode or os.environ.get("PERS_PRESENT_MODE") or "fifo"
         if mode not in get_args(PresentMode):
             raise ValidationError(
@@ -59,7 +78,7 @@ class WebGPUSurface(ISurface):
         self._sample_count = sample_count
         self._extra = None
         self._context.configure(device=self._gpu, format=self._format.value)
-        self._choose_present_mode(mode, asked_for=present_mode is not None)
+        self._tune(mode, latency, asked_for=present_mode is not None)
         self._configured = True
 
     def acquire(self) -> IFrameBuffer | None:
@@ -79,26 +98,23 @@ class WebGPUSurface(ISurface):
     def present(self) -> None:
         """Nothing is left to do: rendercanvas presents at the end of its draw function."""
 
-    def _choose_present_mode(self, mode: str, *, asked_for: bool) -> None:
-        """Override what wgpu-py chose; canvases that show bitmaps have no present modes."""
+    def _tune(self, mode: str, latency: int, *, asked_for: bool) -> None:
+        """Set what rendercanvas has no words for; canvases that show bitmaps have neither."""
         inner = getattr(self._context, "_wgpu_context", None)
         if inner is None or getattr(inner, "_wgpu_config", None) is None:
             return
-        name = mode.replace("-", "")
         available = inner._get_capabilities(self._gpu.adapter)["present_modes"]
-        if name in available:
-            numbers = {
-                "fifo": lib.WGPUPresentMode_Fifo,
-                "fiforelaxed": lib.WGPUPresentMode_FifoRelaxed,
-                "immediate": lib.WGPUPresentMode_Immediate,
-                "mailbox": lib.WGPUPresentMode_Mailbox,
-            }
-            inner._wgpu_config.presentMode = numbers[name]
-            inner._configure_screen_real()
+        if mode.replace("-", "") in available:
+            inner._wgpu_config.presentMode = _PRESENT_MODES[mode]
         elif asked_for:
             raise ValidationError(
                 f"this window cannot present with {mode!r}; it can with {', '.join(available)}"
             )
+        self._extras = ffi.new("WGPUSurfaceConfigurationExtras *")
+        self._extras.chain.sType = lib.WGPUSType_SurfaceConfigurationExtras
+        self._extras.desiredMaximumFrameLatency = latency
+        inner._wgpu_config.nextInChain = ffi.cast("WGPUChainedStruct *", self._extras)
+        inner._configure_screen_real()
 
     def _frame(self, texture: Any) -> FrameBuffer:
         from pers.backends.webgpu.native import WebGPUTexture
@@ -139,3 +155,10 @@ class WebGPUSurface(ISurface):
             depth = None if self._depth_format is None else make(self._depth_format, "depth")
             self._extra = FrameBuffer(colors, depth)
         return self._extra
+
+
+def _frame_latency(asked_for: int | None) -> object:
+    if asked_for is not None:
+        return asked_for
+    text = os.environ.get("PERS_FRAME_LATENCY") or str(_DEFAULT_LATENCY)
+    return int(text) if text.isdecimal() else text
