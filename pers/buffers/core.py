@@ -82,6 +82,13 @@ class BufferOwner(Protocol):
         ...
 
 
+_MAP_BITS = int(MAP_USAGES)
+_MAP_PARTNERS = (
+    (BufferUsage.MAP_READ, BufferUsage.COPY_DST),
+    (BufferUsage.MAP_WRITE, BufferUsage.COPY_SRC),
+)
+
+
 def check_creation(desc: BufferDesc, limits: BufferLimits, *, mappable: bool) -> None:
     """Check what a device can know of a description (WebGPU §5.1.3), for any backend.
 
@@ -90,22 +97,19 @@ def check_creation(desc: BufferDesc, limits: BufferLimits, *, mappable: bool) ->
         BufferRangeError: The size is above the limit.
     """
     name = _name(desc.debug_name)
-    mapping = desc.usage & MAP_USAGES
-    if mappable and not (mapping or desc.mapped_at_creation):
+    usage = int(desc.usage)  # plain numbers are many times faster than flags
+    if mappable and not (usage & _MAP_BITS or desc.mapped_at_creation):
         raise BufferUsageError(
             f"{name} asks for no mapping (usage {usage_names(desc.usage)}); "
             "use create_buffer, or add MAP_READ, MAP_WRITE or mapped_at_creation"
         )
-    if not mappable and (mapping or desc.mapped_at_creation):
+    if not mappable and (usage & _MAP_BITS or desc.mapped_at_creation):
         raise BufferUsageError(
             f"{name} asks for mapping (usage {usage_names(desc.usage)}, mapped_at_creation "
             f"{desc.mapped_at_creation}); use create_mappable_buffer"
         )
-    if not limits.map_primary_buffers:
-        for flag, partner in (
-            (BufferUsage.MAP_READ, BufferUsage.COPY_DST),
-            (BufferUsage.MAP_WRITE, BufferUsage.COPY_SRC),
-        ):
+    if usage & _MAP_BITS and not limits.map_primary_buffers:
+        for flag, partner in _MAP_PARTNERS:
             extra = desc.usage & ~(flag | partner)
             if desc.usage & flag and extra:
                 raise BufferUsageError(

@@ -70,9 +70,9 @@ def usage_names(usage: BufferUsage) -> str:
 
 def _to_usage(value: Any) -> BufferUsage:
     bits = whole_number(value, "a buffer's usage", error=BufferUsageError)
-    if bits & ~ALL_USAGES:
+    if bits & ~int(ALL_USAGES):
         raise BufferUsageError(
-            f"buffer usage {bits:#x} has unknown bits {bits & ~ALL_USAGES:#x}; "
+            f"buffer usage {bits:#x} has unknown bits {bits & ~int(ALL_USAGES):#x}; "
             "combine members of pers.BufferUsage"
         )
     return BufferUsage(bits)

@@ -22,7 +22,11 @@ from pers.errors import DeviceLostError, OutOfMemoryError, PersError, Validation
 logger = logging.getLogger("pers.backends.webgpu")
 
 __all__ = [
+    "BUNDLES",
+    "COMMAND_BUFFERS",
     "NULL",
+    "OFFSETS",
+    "SUBMISSION_INDEX",
     "ffi",
     "forget",
     "lib",
@@ -39,6 +43,13 @@ lib: Any = wgpu_native.lib
 libf: Any = _api.libf
 """The same functions; an error that the library can report is raised."""
 NULL: Any = ffi.NULL
+
+_MAP_INFO = ffi.typeof("WGPUBufferMapCallbackInfo *")  # looked up once: it takes a while
+_WORK_INFO = ffi.typeof("WGPUQueueWorkDoneCallbackInfo *")
+COMMAND_BUFFERS = ffi.typeof("WGPUCommandBuffer[]")
+SUBMISSION_INDEX = ffi.typeof("WGPUSubmissionIndex *")
+OFFSETS = ffi.typeof("uint32_t[]")
+BUNDLES = ffi.typeof("WGPURenderBundle[]")
 
 Callback = Callable[[bool, str], None]
 """Gets whether the operation succeeded, and the library's message if not."""
@@ -67,12 +78,12 @@ def _on_work_done(status: int, message: Any, userdata: Any, _: Any) -> None:
 
 def map_info(callback: Callback) -> tuple[Any, int]:
     """Return the struct that makes a map call back, and the number to `forget` it by."""
-    return _callback_info("WGPUBufferMapCallbackInfo *", _on_map, callback)
+    return _callback_info(_MAP_INFO, _on_map, callback)
 
 
 def work_info(callback: Callback) -> tuple[Any, int]:
     """Return the struct that makes "work done" call back, and the number to `forget` it by."""
-    return _callback_info("WGPUQueueWorkDoneCallbackInfo *", _on_work_done, callback)
+    return _callback_info(_WORK_INFO, _on_work_done, callback)
 
 
 def forget(number: int) -> Callback | None:
@@ -80,7 +91,7 @@ def forget(number: int) -> Callback | None:
     return _waiting.pop(number, None)
 
 
-def _callback_info(ctype: str, function: Any, callback: Callback) -> tuple[Any, int]:
+def _callback_info(ctype: Any, function: Any, callback: Callback) -> tuple[Any, int]:
     number = next(_numbers)
     _waiting[number] = callback
     info = ffi.new(ctype)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pers.backends.webgpu import descriptors
-from pers.backends.webgpu._ffi import ffi, lib, libf, translated
+from pers.backends.webgpu._ffi import BUNDLES, OFFSETS, ffi, lib, libf, translated
 from pers.buffers.core import Buffer
 from pers.graphics.native import (
     Attachments,
@@ -28,7 +28,7 @@ _INDEX_FORMATS = {"uint16": lib.WGPUIndexFormat_Uint16, "uint32": lib.WGPUIndexF
 
 
 def _offsets(offsets: Sequence[int]) -> Any:
-    return ffi.new("uint32_t[]", list(offsets))
+    return ffi.new(OFFSETS, list(offsets))
 
 
 class WebGPUEncoder(NativeEncoder):
@@ -237,7 +237,7 @@ class WebGPURenderPass(_WebGPUDraws, NativeRenderPass):
         lib.wgpuRenderPassEncoderSetScissorRect(self._internal, x, y, width, height)
 
     def execute_bundles(self, bundles: Sequence[Any]) -> None:
-        handles = ffi.new("WGPURenderBundle[]", [bundle._internal for bundle in bundles])
+        handles = ffi.new(BUNDLES, [bundle._internal for bundle in bundles])
         lib.wgpuRenderPassEncoderExecuteBundles(self._internal, len(bundles), handles)
 
     def multi_draw_indirect(self, buffer: Any, offset: int, count: int) -> None:

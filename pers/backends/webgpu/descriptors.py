@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,6 +37,7 @@ _BUFFER_USAGES = {
 }
 
 
+@functools.cache
 def buffer_usage(usage: int) -> int:
     """Return the WebGPU bits of a `BufferUsage`."""
     return sum(theirs for ours, theirs in _BUFFER_USAGES.items() if usage & ours)

@@ -15,7 +15,9 @@ import wgpu
 from pers._completion import Backoff, Completion
 from pers.backends.webgpu import descriptors
 from pers.backends.webgpu._ffi import (
+    COMMAND_BUFFERS,
     NULL,
+    SUBMISSION_INDEX,
     ffi,
     forget,
     lib,
@@ -132,7 +134,7 @@ class WebGPUNative(NativeDevice):
 
     def drive(self, completion: Completion[Any]) -> None:
         if completion.after:
-            index = ffi.new("WGPUSubmissionIndex *", completion.after)
+            index = ffi.new(SUBMISSION_INDEX, completion.after)
             lib.wgpuDevicePoll(self._internal, True, index)
         backoff = Backoff()
         while not completion.done:  # another thread delivers it, or nothing submitted is to end
@@ -234,7 +236,7 @@ class WebGPUNative(NativeDevice):
             self._in_flight.pop(number, None)
             done(None if success else DeviceLostError(f"submitted work did not end: {message}"))
 
-        handles = ffi.new("WGPUCommandBuffer[]", [each._internal for each in command_buffers])
+        handles = ffi.new(COMMAND_BUFFERS, [each._internal for each in command_buffers])
         if self._maybe_lost:
             self._look_for_loss()
         with self._lock:
