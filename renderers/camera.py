@@ -36,7 +36,7 @@ def camera_uniform(time: float, width: int, height: int) -> npt.NDArray[Any]:
         height: Height of the picture (pixels).
     """
     turn = 0.62 + 0.09 * time
-    tilt = math.radians(43) + 0.07 * math.sin(0.21 * time)
+    tilt = math.radians(30) + 0.07 * math.sin(0.21 * time)
     eye = DISTANCE * np.array(
         [math.sin(tilt) * math.cos(turn), math.sin(tilt) * math.sin(turn), math.cos(tilt)]
     )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["INSTANCE", "KNOT_RADIUS", "Swarm", "knot"]
+__all__ = ["INSTANCE", "Swarm", "knot"]
 
 INSTANCE = np.dtype(
     [
@@ -19,28 +19,28 @@ INSTANCE = np.dtype(
     ]
 )
 
-KNOT_RADIUS = 3.6
-"""The sphere that holds nearly all of the stream."""
-
 RING_RADIUS = 2.0
 KNOT_HEIGHT = 1.02
-STREAM_RADIUS = 0.6
+STREAM_RADIUS = 0.44
+SKIN, MIST = 0.78, 0.12
+"""Which parts of the objects cover the stream and float above it; the rest is dust."""
 GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
 
-PALETTE = ("27348b", "6a3fb5", "c74f9b", "ff7b6b", "ffc27d", "f6e7cb", "74d3c6", "2b8fbd")
+PALETTE = ("f7e8d2", "ffb47c", "f8715f", "c94b93", "7d55c7", "5a78dc", "3fb0c4", "a4e0cd")
 """Colours along the knot, which is closed, as they are."""
 
 Array = npt.NDArray[np.float64]
 
 
-def knot(u: Array) -> tuple[Array, Array, Array]:
-    """Return the points of the knot and two directions across it.
+def knot(u: Array) -> tuple[Array, Array, Array, Array]:
+    """Return the points of the knot, two directions across it, and how far apart points are.
 
     Args:
         u: Places along the knot, 0 to 2π, shape (n,).
 
     Returns:
-        Points, normals and binormals, shape (n, 3) each; the directions have unit length.
+        Points, normals and binormals, shape (n, 3) each; the directions have unit length. Then
+        the length of the knot for each unit of `u`, shape (n,).
     """
     long_way, short_way = 2 * u, 3 * u
     cos_long, sin_long = np.cos(long_way), np.sin(long_way)
@@ -57,8 +57,8 @@ def knot(u: Array) -> tuple[Array, Array, Array]:
         ],
         -1,
     )
-    tangents /= np.linalg.norm(tangents, axis=1, keepdims=True)
-    return points, normals, np.cross(tangents, normals)
+    lengths = np.linalg.norm(tangents, axis=1)
+    return points, normals, np.cross(tangents / lengths[:, None], normals), lengths
 
 
 class Swarm:
@@ -73,20 +73,18 @@ class Swarm:
             seed: Equal seeds give equal courses.
         """
         random = np.random.default_rng(seed)
-        index = np.arange(objects)
         kind = np.sort(random.integers(0, kinds, objects))
         self.counts: tuple[int, ...] = tuple(
             int(count) for count in np.bincount(kind, minlength=kinds)
         )
         """How many objects of each kind there are."""
 
-        # A sunflower's lattice covers the stream evenly; shuffled, so that every kind is everywhere.
-        place = random.permutation(index)
-        self._along = math.tau * (place + 0.5) / objects
-        self._around = GOLDEN_ANGLE * place
-        self._radius, self._speed, size = _layers(random, objects)
+        # Shuffled, so that every kind is everywhere.
+        self._along, self._around, self._radius, self._speed, size = _courses(
+            random, random.permutation(objects), objects
+        )
         spread = math.sqrt(objects / 2000)
-        self._scale = np.minimum(0.105 / spread, 0.4) * size
+        self._scale = np.minimum(0.056 / spread, 0.18) * size
         self._spin_axis = _unit_vectors(random, objects)
         self._spin_phase = random.uniform(0, math.tau, objects)
         self._spin_speed = random.normal(0, 0.9, objects)
@@ -101,11 +99,13 @@ class Swarm:
         """
         along = self._along + 0.11 * self._speed * time
         around = self._around + 2 * along + 0.35 * time
-        points, normals, binormals = knot(along)
+        points, normals, binormals, lengths = knot(along)
         outward = np.cos(around)[:, None] * normals + np.sin(around)[:, None] * binormals
         swell = 1 + 0.16 * np.sin(5 * along - 1.3 * time)
-        out["position_scale"][:, :3] = points + (self._radius * swell)[:, None] * outward
-        out["position_scale"][:, 3] = self._scale
+        distance = STREAM_RADIUS * self._radius * swell
+        out["position_scale"][:, :3] = points + distance[:, None] * outward
+        # Larger where there is more room, so that the skin stays closed.
+        out["position_scale"][:, 3] = self._scale * np.sqrt(swell * lengths)
         half_angle = 0.5 * (self._spin_phase + self._spin_speed * time)
         out["rotation"][:, :3] = np.sin(half_angle)[:, None] * self._spin_axis
         out["rotation"][:, 3] = np.cos(half_angle)
@@ -113,14 +113,24 @@ class Swarm:
         out["color_metal"] = self._color_metal
 
 
-def _layers(random: np.random.Generator, objects: int) -> tuple[Array, Array, Array]:
-    """Choose distance from the knot, speed and size: a skin, a mist above it, and stray dust."""
-    layer = random.random(objects)
-    skin, mist = layer < 0.8, (layer >= 0.8) & (layer < 0.95)
+def _courses(
+    random: np.random.Generator, place: npt.NDArray[np.intp], objects: int
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Choose where the objects start, in three layers: a skin, a mist above it, and stray dust.
+
+    Returns:
+        Place along the knot, angle around it, distance from it (1 is the skin's), speed and size,
+        shape (objects,) each.
+    """
+    skin, mist = place < SKIN * objects, place < (SKIN + MIST) * objects
+    # A sunflower's lattice, rolled up, covers the skin evenly.
+    lattice = math.tau * (place + 0.5) / max(SKIN * objects, 1)
+    along = np.where(skin, lattice, random.uniform(0, math.tau, objects))
+    around = GOLDEN_ANGLE * place
     radius = np.select(
         [skin, mist],
-        [random.normal(1.0, 0.025, objects), 1.12 + random.exponential(0.16, objects)],
-        1.5 + random.exponential(0.75, objects),
+        [random.normal(1.0, 0.02, objects), 1.15 + random.exponential(0.3, objects)],
+        1.6 + random.exponential(1.5, objects),
     )
     speed = np.select(
         [skin, mist],
@@ -129,10 +139,10 @@ def _layers(random: np.random.Generator, objects: int) -> tuple[Array, Array, Ar
     )
     size = np.select(
         [skin, mist],
-        [random.uniform(0.8, 1.22, objects), random.uniform(0.3, 0.62, objects)],
-        random.uniform(0.12, 0.36, objects),
+        [random.uniform(0.82, 1.2, objects), random.uniform(0.22, 0.5, objects)],
+        random.uniform(0.08, 0.26, objects),
     )
-    return STREAM_RADIUS * radius, speed, size
+    return along, around, radius, speed, size
 
 
 def _colors(random: np.random.Generator, along: Array) -> npt.NDArray[np.uint8]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -34,7 +34,6 @@ from pers import (
     IRenderDevice,
     ReadbackBuffer,
     RenderPipelineDescriptor,
-    ShaderStage,
     Submission,
     TextureFormat,
     TextureRows,
@@ -143,8 +142,8 @@ class StressTestRenderer:
         self._layout = BindGroupLayout(
             [
                 BindingLayout(0, "uniform", dynamic_offset=True),
-                BindingLayout(1, "texture", ShaderStage.FRAGMENT),
-                BindingLayout(2, "sampler", ShaderStage.FRAGMENT),
+                BindingLayout(1, "texture"),
+                BindingLayout(2, "sampler"),
             ]
         )
         self._bind_group = device.create_bind_group(
@@ -201,18 +200,19 @@ class StressTestRenderer:
 
         At its end the checks that are on their way are waited for; the sky is not.
         """
-        async with anyio.create_task_group() as checks, anyio.create_task_group() as streams:
-            self._tasks = checks
-            streams.start_soon(self._sky.run)
-            start = self._clock = time.perf_counter()
-            try:
-                yield
-                while self._in_flight:
-                    await self._in_flight.popleft().done()
-            finally:
-                self._seconds += time.perf_counter() - start
-                self._tasks = None
-                streams.cancel_scope.cancel()
+        with _sole_errors():
+            async with anyio.create_task_group() as checks, anyio.create_task_group() as streams:
+                self._tasks = checks
+                streams.start_soon(self._sky.run)
+                start = self._clock = time.perf_counter()
+                try:
+                    yield
+                    while self._in_flight:
+                        await self._in_flight.popleft().done()
+                finally:
+                    self._seconds += time.perf_counter() - start
+                    self._tasks = None
+                    streams.cancel_scope.cancel()
 
     async def pace(self) -> None:
         """Wait until the GPU is less than `FRAMES_IN_FLIGHT` frames behind."""
@@ -363,6 +363,18 @@ class StressTestRenderer:
                 **options,
             )
         )
+
+
+@contextmanager
+def _sole_errors() -> Generator[None]:
+    """Raise an error that task groups wrapped, when it is the only one, as it was."""
+    try:
+        yield
+    except ExceptionGroup as group:
+        error: Exception = group
+        while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        raise error from error.__cause__
 
 
 def _check_capacity(device: IRenderDevice, objects: int) -> None:

@@ -27,8 +27,8 @@ fn sky(direction: vec3f) -> vec3f {
 // The sky as it is seen: with a glow behind the subject.
 fn backdrop(direction: vec3f) -> vec3f {
     let center = max(dot(direction, camera.forward.xyz), 0.0);
-    let glow = pow(center, 26.0) * vec3f(0.115, 0.06, 0.15) + pow(center, 90.0) * vec3f(0.09, 0.035, 0.05);
-    return 0.75 * sky(direction) + glow;
+    let glow = pow(center, 20.0) * vec3f(0.008, 0.011, 0.034) + pow(center, 70.0) * vec3f(0.030, 0.018, 0.050);
+    return 0.8 * sky(direction) + glow;
 }
 
 // Darker corners, a filmic curve, and noise of less than a step against banding.

@@ -16,7 +16,7 @@ from pers.errors import BufferStateError, OutOfMemoryError
 from pers.graphics.native import Done
 
 if TYPE_CHECKING:
-    from pers.backends.null.device import NullNative
+    from pers.backends.null.native import NullNative
 
 
 class NullBuffer(NullObject, NativeBuffer):

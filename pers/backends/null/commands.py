@@ -9,7 +9,7 @@ from pers.backends.null.buffers import native_buffer
 from pers.backends.null.live import LiveObjects, NullObject
 from pers.backends.null.passes import NullComputePass, NullRenderPass
 from pers.backends.null.tape import Tape
-from pers.backends.null.textures import Bytes, rows, texels
+from pers.backends.null.textures import Bytes, native_texture, rows, texels
 from pers.buffers.core import Buffer
 from pers.graphics.native import Attachments, BufferPlace, NativeEncoder, TexturePlace
 
@@ -48,6 +48,7 @@ class NullEncoder(NullObject, NativeEncoder):
     def copy_buffer_to_texture(
         self, source: BufferPlace, target: TexturePlace, size: Extent
     ) -> None:
+        self._check_buffer_copy("copy_buffer_to_texture", target, size)
         if math.prod(size):
             pixel = target.texture.format.bytes_per_pixel
             self._copy(rows(source, pixel, size), texels(target, size))
@@ -56,6 +57,7 @@ class NullEncoder(NullObject, NativeEncoder):
     def copy_texture_to_buffer(
         self, source: TexturePlace, target: BufferPlace, size: Extent
     ) -> None:
+        self._check_buffer_copy("copy_texture_to_buffer", source, size)
         if math.prod(size):
             pixel = source.texture.format.bytes_per_pixel
             self._copy(texels(source, size), rows(target, pixel, size))
@@ -64,6 +66,22 @@ class NullEncoder(NullObject, NativeEncoder):
     def copy_texture_to_texture(
         self, source: TexturePlace, target: TexturePlace, size: Extent
     ) -> None:
+        call = "copy_texture_to_texture"
+        self._check_whole(call, source, size)
+        self._check_whole(call, target, size)
+        if source.texture.sample_count != target.texture.sample_count:
+            self._fail(
+                call,
+                f"{source.texture.name} has {source.texture.sample_count} samples, "
+                f"{target.texture.name} {target.texture.sample_count}; resolve in a render pass",
+            )
+        same = source.texture is target.texture and source.mip_level == target.mip_level
+        if same and abs(source.origin[2] - target.origin[2]) < size[2]:
+            self._fail(
+                call,
+                f"{source.texture.name} cannot be copied to the same layer and mip level of "
+                "itself; copy through another texture",
+            )
         self._copy(texels(source, size), texels(target, size))
 
     def clear_buffer(self, buffer: Buffer, offset: int, size: int) -> None:
@@ -85,6 +103,31 @@ class NullEncoder(NullObject, NativeEncoder):
         self._tape.check()
         self.release()
         return NullCommandBuffer(self._live, self._tape)
+
+    def _check_buffer_copy(self, call: str, place: TexturePlace, size: Extent) -> None:
+        self._check_whole(call, place, size)
+        if place.texture.sample_count > 1:
+            self._fail(
+                call,
+                f"{place.texture.name} has {place.texture.sample_count} samples; "
+                "copy the texture it is resolved to",
+            )
+
+    def _check_whole(self, call: str, place: TexturePlace, size: Extent) -> None:
+        """Check that depths and samples are copied with all pixels of a layer (WebGPU §13.5)."""
+        texture = place.texture
+        if not texture.format.is_depth and texture.sample_count == 1:
+            return
+        height, width = native_texture(texture).level(place.mip_level).shape[1:3]
+        if place.origin[:2] != (0, 0) or size[:2] != (width, height):
+            self._fail(
+                call,
+                f"{texture.name} can only be copied as a whole ({width}x{height}), not {size} at "
+                f"{place.origin}, since it has depths or several samples",
+            )
+
+    def _fail(self, call: str, why: str) -> None:
+        self._tape.fail(f"{self._name}: {call}: {why}")
 
     def _copy(self, source: Bytes, target: Bytes) -> None:
         def copy() -> None:

@@ -107,8 +107,8 @@ class NullFaults:
         limit = self._memory_limit
         if limit is not None and live.nbytes + nbytes > limit:
             raise OutOfMemoryError(
-                f"{what}: no memory for {nbytes} bytes: {live.nbytes} are in use and memory_limit is "
-                f"{limit}; destroy something, or raise NullFaults.memory_limit"
+                f"{what}: no memory for {nbytes} bytes: {live.nbytes} are in use, and memory_limit "
+                f"is {limit}; destroy something, or raise NullFaults.memory_limit"
             )
 
     def take_map_failure(self, what: str) -> PersError | None:

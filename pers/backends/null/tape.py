@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import attrs
 
-from pers.backends.null.buffers import NullBuffer
 from pers.errors import ValidationError
+
+if TYPE_CHECKING:
+    from pers.backends.null.buffers import NullBuffer
 
 Command = Callable[[], None]
 
