@@ -1,10 +1,14 @@
-"""Checks of caller-supplied numbers, shared by every public entry point."""
+"""Checks of what callers pass, shared by every public entry point."""
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable
+from typing import TypeVar
 
-from pers.errors import BufferRangeError, PersError
+from pers.errors import BufferRangeError, PersError, ValidationError
+
+T = TypeVar("T")
 
 MAX_INT = 2**63 - 1
 """The largest size or offset accepted anywhere (bytes): what a signed 64-bit offset can hold."""
@@ -31,6 +35,21 @@ def whole_number(
     if not minimum <= number <= maximum:
         raise error(f"{what} must be between {minimum} and {maximum}, not {number}")
     return number
+
+
+def of_type(value: object, kind: type[T], call: str) -> T:
+    """Return `value` when it is a `kind`, or raise `ValidationError`."""
+    if not isinstance(value, kind):
+        raise ValidationError(f"{call} takes a {kind.__name__}, not {value!r}")
+    return value
+
+
+def items_of(values: Iterable[T], call: str) -> list[T]:
+    """Return the items of a sequence, or raise `ValidationError` when it is none."""
+    try:
+        return list(values)
+    except TypeError:
+        raise ValidationError(f"{call} takes a sequence (a list, say), not {values!r}") from None
 
 
 def align_up(value: int, alignment: int) -> int:

@@ -120,6 +120,8 @@ class Completion(Generic[T]):
             try:
                 if self._source is not None:
                     self._source.watch(self)
+                if self.done:
+                    await anyio.lowlevel.checkpoint()
                 while not self.done:
                     await waker.sleep()
             finally:

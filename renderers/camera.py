@@ -48,9 +48,7 @@ def camera_uniform(time: float, width: int, height: int) -> npt.NDArray[Any]:
     aspect = width / height
     tangent = math.tan(FIELD_OF_VIEW / 2) * max(1.0, WIDEST_SUBJECT / aspect)
     result = np.zeros((), CAMERA)
-    result["view_projection"] = (
-        _projection(tangent, aspect) @ _view(eye, right, up, forward)
-    ).T
+    result["view_projection"] = (_projection(tangent, aspect) @ _view(eye, right, up, forward)).T
     result["eye"] = (*eye, time)
     result["right"] = (*(right * tangent * aspect), width)
     result["up"] = (*(up * tangent), height)

@@ -107,7 +107,9 @@ def _mesh(name: str, positions: Vectors, normals: Vectors, indices: npt.NDArray[
 
 def _turned(points: list[tuple[float, float, float]], *, cyclic: bool = False) -> Vectors:
     """Return the points in every order of their coordinates (or turned only), with every sign."""
-    orders = ((0, 1, 2), (1, 2, 0), (2, 0, 1)) if cyclic else tuple(itertools.permutations(range(3)))
+    orders = (
+        ((0, 1, 2), (1, 2, 0), (2, 0, 1)) if cyclic else tuple(itertools.permutations(range(3)))
+    )
     found = {
         tuple(sign * point[axis] + 0.0 for sign, axis in zip(signs, order, strict=True))
         for point in points
@@ -130,7 +132,7 @@ def _faces(points: Vectors) -> list[tuple[Vectors, npt.NDArray[np.intp]]]:
         if heights.max() > points[a] @ normal + 1e-9:
             continue
         corners = np.flatnonzero(heights > heights.max() - 1e-9)
-        faces[tuple(corners)] = (normal, _around(points, corners, normal))
+        faces[tuple(corners.tolist())] = (normal, _around(points, corners, normal))
     return list(faces.values())
 
 

@@ -29,7 +29,7 @@ GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
 PALETTE = ("f7e8d2", "ffb47c", "f8715f", "c94b93", "7d55c7", "5a78dc", "3fb0c4", "a4e0cd")
 """Colours along the knot, which is closed, as they are."""
 
-Array = npt.NDArray[np.float64]
+Array = npt.NDArray[np.floating[Any]]
 
 
 def knot(u: Array) -> tuple[Array, Array, Array, Array]:
@@ -57,8 +57,9 @@ def knot(u: Array) -> tuple[Array, Array, Array, Array]:
         ],
         -1,
     )
-    lengths = np.linalg.norm(tangents, axis=1)
-    return points, normals, np.cross(tangents / lengths[:, None], normals), lengths
+    lengths: Array = np.linalg.norm(tangents, axis=1)
+    binormals: Array = np.cross(tangents / lengths[:, None], normals)
+    return points, normals, binormals, lengths
 
 
 class Swarm:
@@ -162,5 +163,6 @@ def _colors(random: np.random.Generator, along: Array) -> npt.NDArray[np.uint8]:
 
 
 def _unit_vectors(random: np.random.Generator, count: int) -> Array:
-    vectors = random.normal(size=(count, 3))
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors: Array = random.normal(size=(count, 3))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors

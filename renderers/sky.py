@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 __all__ = ["paint_sky"]
 
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[np.floating[Any]]
 
 ZENITH, HORIZON, NADIR = (0.010, 0.014, 0.040), (0.022, 0.020, 0.060), (0.004, 0.005, 0.014)
 CLOUDS = (

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import anyio
 import numpy as np
@@ -227,7 +227,9 @@ class StressTestRenderer:
             target: Where to; None means `frame_buffer`. With depth and `SAMPLES` samples.
         """
         if self._tasks is None:
-            raise RuntimeError("draw_frame outside of running(): use ``async with renderer.running()``")
+            raise RuntimeError(
+                "draw_frame outside of running(): use ``async with renderer.running()``"
+            )
         target = target or self.frame_buffer
         seconds = self._frames / FRAMES_PER_SECOND
         with self._camera.begin_update() as update:
@@ -371,10 +373,17 @@ def _sole_errors() -> Generator[None]:
     try:
         yield
     except ExceptionGroup as group:
-        error: Exception = group
-        while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
+        error = _unwrapped(group)
         raise error from error.__cause__
+
+
+def _unwrapped(group: ExceptionGroup[Exception]) -> Exception:
+    first, *others = group.exceptions
+    if others:
+        return group
+    if isinstance(first, ExceptionGroup):
+        return _unwrapped(cast("ExceptionGroup[Exception]", first))
+    return first
 
 
 def _check_capacity(device: IRenderDevice, objects: int) -> None:

@@ -121,6 +121,10 @@ class TriangleRenderer:
             render_pass.draw(len(VERTICES))
         return self._device.queue.submit([encoder.finish()])
 
+    def finish(self) -> None:
+        """Block until the GPU has drawn everything."""
+        self._device.queue.on_work_done().wait()
+
     def screenshot(self) -> npt.NDArray[np.uint8]:
         """Return what is in `frame_buffer`: sRGB, shape (height, width, 4)."""
         encoder = self._device.create_command_encoder("screenshot")

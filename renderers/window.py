@@ -15,7 +15,7 @@ __all__ = ["show", "why_no_window"]
 
 
 def why_no_window() -> str | None:
-    """Say what keeps windows from opening here and how to mend it, or None when nothing is known."""
+    """Say what keeps windows from opening here and how to mend it; None when nothing does."""
     try:
         import glfw
         import rendercanvas

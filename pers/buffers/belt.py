@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from pers._checks import align_up, whole_number
+from pers._checks import align_up, of_type, whole_number
 from pers.buffers.core import MappableBuffer, core_buffer, mappable_buffer
 from pers.buffers.interfaces import IBuffer
 from pers.buffers.mapped_range import as_bytes_array
@@ -190,7 +190,7 @@ class StagingBelt:
     def _prepare(self, data: Any, target: IBuffer | ITexture, offset: int) -> _Job:
         if isinstance(target, IBuffer):
             return _BufferJob(data, target, offset)
-        return _TextureJob(data, target)
+        return _TextureJob(data, of_type(target, ITexture, "upload"))  # type: ignore[type-abstract]
 
     def _upload(self, job: _Job, encoder: ICommandEncoder | None) -> Submission | None:
         """Do the job, or return a submission to wait for before the next try."""

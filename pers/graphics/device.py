@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pers._checks import whole_number
+from pers._checks import items_of, of_type, whole_number
 from pers._completion import Completion, ProgressSource
 from pers._tracking import Guard, Trackable
 from pers.buffers.belt import StagingBelt
@@ -73,6 +73,7 @@ from pers.graphics.types import (
     RenderPipelineDescriptor,
     SamplerDescriptor,
     TextureDescriptor,
+    to_format,
 )
 from pers.textures import (
     ITexture,
@@ -100,6 +101,7 @@ class RenderDevice(IRenderDevice):
         self._limits = native.limits
         self._features = native.features
         self._lost: Completion[DeviceLostInfo] = Completion("the loss of the device")
+        self._closed = False
         self._closed_why = ""
         self._buffers: weakref.WeakSet[Buffer] = weakref.WeakSet()
         self._lock = threading.RLock()
@@ -140,7 +142,7 @@ class RenderDevice(IRenderDevice):
 
     @property
     def is_lost(self) -> bool:
-        return self._lost.done
+        return self._closed
 
     @property
     def lost(self) -> Awaitable[DeviceLostInfo]:
@@ -159,7 +161,7 @@ class RenderDevice(IRenderDevice):
 
     @contextlib.contextmanager
     def error_scope(self, kind: ErrorFilter = "validation") -> Generator[ErrorScope]:
-        if kind not in _SCOPES:
+        if not isinstance(kind, str) or kind not in _SCOPES:
             raise ValidationError(
                 f"an error scope is for one of {', '.join(_SCOPES)}, not {kind!r}"
             )
@@ -174,7 +176,9 @@ class RenderDevice(IRenderDevice):
 
     def create_sampler(self, descriptor: SamplerDescriptor | None = None) -> ISampler:
         self.check_alive("create_sampler")
-        descriptor = descriptor or SamplerDescriptor()
+        if descriptor is None:
+            descriptor = SamplerDescriptor()
+        of_type(descriptor, SamplerDescriptor, "create_sampler")
         return Sampler(self, descriptor.label, self.native.create_sampler(descriptor))
 
     def create_shader_module(self, code: str, *, label: str = "") -> IShaderModule:
@@ -194,6 +198,7 @@ class RenderDevice(IRenderDevice):
     ) -> IBindGroup:
         call = f"create_bind_group {label!r}"
         self.check_alive(call)
+        of_type(layout, BindGroupLayout, call)
         wanted = {entry.binding for entry in layout.entries}
         if wanted != set(resources):
             raise ValidationError(
@@ -219,6 +224,7 @@ class RenderDevice(IRenderDevice):
         return BindGroup(self, label, handle, layout, tuple(used), tuple(dynamic))
 
     def create_render_pipeline(self, descriptor: RenderPipelineDescriptor) -> IPipeline:
+        of_type(descriptor, RenderPipelineDescriptor, "create_render_pipeline")
         call = f"create_render_pipeline {descriptor.label!r}"
         shader = owned(descriptor.shader, ShaderModule, self, call)
         return self._pipeline(
@@ -228,6 +234,7 @@ class RenderDevice(IRenderDevice):
         )
 
     def create_compute_pipeline(self, descriptor: ComputePipelineDescriptor) -> IPipeline:
+        of_type(descriptor, ComputePipelineDescriptor, "create_compute_pipeline")
         call = f"create_compute_pipeline {descriptor.label!r}"
         shader = owned(descriptor.shader, ShaderModule, self, call)
         return self._pipeline(
@@ -307,8 +314,8 @@ class RenderDevice(IRenderDevice):
     ) -> IRenderBundleEncoder:
         self.check_alive("create_render_bundle_encoder")
         targets = Targets(
-            tuple(TextureFormat(texture_format) for texture_format in color_formats),
-            depth_format,
+            tuple(map(to_format, items_of(color_formats, "create_render_bundle_encoder"))),
+            None if depth_format is None else to_format(depth_format),
             sample_count,
         )
         return RenderBundleEncoder(self, targets, label)
@@ -359,7 +366,7 @@ class RenderDevice(IRenderDevice):
 
     def check_alive(self, call: str) -> None:
         """Raise `DeviceLostError` when the device was lost or closed."""
-        if self._lost.done:
+        if self._closed:
             raise DeviceLostError(f"{call}: {self._closed_why}; open a new device")
 
     def write_buffer(self, buffer: IBuffer, offset: int, data: Any) -> None:
@@ -369,30 +376,34 @@ class RenderDevice(IRenderDevice):
     def lose(self, info: DeviceLostInfo) -> None:
         """End the device: abort maps, destroy buffers, tell who waits."""
         with self._queue.lock, self._lock:
-            if self._lost.done:
+            if self._closed:
                 return
+            self._closed = True
             self._closed_why = info.message or f"the device was lost ({info.reason})"
-            self._lost.resolve(info)
             for buffer in list(self._buffers):
                 buffer.lose()
             self._readbacks.clear()
             self._pipelines.clear()
-            self.native.destroy()
+        # Callers' callbacks run from here on, so no lock is held.
+        self.native.destroy()
+        self._lost.resolve(info)
 
     def make_buffer(self, desc: BufferDesc, *, mappable: bool) -> Buffer:
         """Make a buffer; see `IBufferFactory`."""
+        of_type(desc, BufferDesc, "create a buffer")
         self.check_alive(f"create buffer {desc.debug_name!r}")
         check_creation(desc, self._factory.limits, mappable=mappable)
         native = self.native.create_buffer(desc)
         buffer = (MappableBuffer if mappable else Buffer)(desc, native, self)
         with self._lock:
             self._buffers.add(buffer)
-        if self._lost.done:  # lost while the buffer was being made
+        if self._closed:  # lost while the buffer was being made
             buffer.lose()
             self.check_alive(f"create buffer {desc.debug_name!r}")
         return buffer
 
     def _texture(self, descriptor: TextureDescriptor) -> Texture:
+        of_type(descriptor, TextureDescriptor, "create_texture")
         call = f"create texture {descriptor.label!r}"
         self.check_alive(call)
         limits = self._limits
@@ -515,7 +526,7 @@ class RenderDevice(IRenderDevice):
 
     def _end_read(self, readback: ReadbackBuffer, size: int) -> None:
         with self._lock:
-            if not self._lost.done:
+            if not self._closed:
                 pool = self._readbacks.setdefault(size, [])
                 if len(pool) < _POOLED_READBACKS:
                     pool.append(readback)
@@ -567,7 +578,8 @@ class RenderQueue(IRenderQueue):
     def submit(self, command_buffers: Sequence[ICommandBuffer]) -> Submission:
         device = self._device
         device.check_alive("submit")
-        checked = [self._check(command_buffer) for command_buffer in command_buffers]
+        given = items_of(command_buffers, "submit")
+        checked = [self._check(command_buffer) for command_buffer in given]
         if len(set(map(id, checked))) != len(checked):
             raise ValidationError("submit: a command buffer comes twice; record it twice")
         device.belt.submit_pending()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import operator
 import sys
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from pers._checks import whole_number
+from pers._checks import items_of, whole_number
 from pers._tracking import Recording
 from pers.buffers.core import Buffer
 from pers.buffers.interfaces import IBuffer
@@ -79,7 +80,7 @@ class PassBase:
             raise ValidationError(
                 f"{self._name}: set_bind_group index must be 0 to {limit - 1}, not {index!r}"
             )
-        checked = tuple(offsets)
+        checked = tuple(items_of(offsets, f"{self._name}: set_bind_group dynamic_offsets"))
         group.check_offsets(checked, f"{self._name}: set_bind_group {index}")
         for resource in group.resources:
             self._recording.use(resource)
@@ -240,13 +241,9 @@ class RenderPass(RenderCommands, IRenderPass):
         max_depth: float = 1.0,
     ) -> None:
         self._check_open("set_viewport")
-        numbers = (x, y, width, height, min_depth, max_depth)
-        try:
-            checked = tuple(float(number) for number in numbers)
-        except (TypeError, ValueError):
-            checked = (float("nan"),)
-        if not all(abs(number) < 1e6 for number in checked):
-            raise ValidationError(f"{self._name}: set_viewport takes finite numbers, not {numbers}")
+        given = (x, y, width, height, min_depth, max_depth)
+        if not all(isinstance(number, Real) and abs(number) < 1e6 for number in given):
+            raise ValidationError(f"{self._name}: set_viewport takes finite numbers, not {given}")
         self._native.set_viewport(x, y, width, height, min_depth, max_depth)
 
     def set_scissor_rect(self, x: int, y: int, width: int, height: int) -> None:
@@ -258,7 +255,8 @@ class RenderPass(RenderCommands, IRenderPass):
 
     def execute_bundles(self, bundles: Sequence[IRenderBundle]) -> None:
         self._check_open("execute_bundles")
-        checked = [owned(bundle, RenderBundle, self._device, self._name) for bundle in bundles]
+        given = items_of(bundles, f"{self._name}: execute_bundles")
+        checked = [owned(bundle, RenderBundle, self._device, self._name) for bundle in given]
         for bundle in checked:
             if bundle.targets != self._targets:
                 raise ValidationError(

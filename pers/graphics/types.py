@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import attrs
 import numpy as np
@@ -85,7 +85,8 @@ def _not_negative(instance: object, attribute: attrs.Attribute[int], value: Any)
     whole_number(value, f"{type(instance).__name__}.{attribute.name}", error=ValidationError)
 
 
-def _to_format(value: Any) -> TextureFormat:
+def to_format(value: Any) -> TextureFormat:
+    """Return a `TextureFormat` given as such or by WebGPU's name."""
     try:
         return TextureFormat(value)
     except ValueError:
@@ -125,7 +126,7 @@ class TextureDescriptor:
 
     width: int = attrs.field(validator=_positive)
     height: int = attrs.field(validator=_positive)
-    format: TextureFormat = attrs.field(converter=_to_format)
+    format: TextureFormat = attrs.field(converter=to_format)
     usage: TextureUsage = attrs.field(converter=_to_texture_usage)
     label: str = ""
     layers: int = attrs.field(default=1, validator=_positive)
@@ -195,6 +196,11 @@ class BindingLayout:
 
     def __attrs_post_init__(self) -> None:
         whole_number(self.binding, "a binding's number", error=ValidationError)
+        if self.kind not in get_args(BindingKind):
+            raise ValidationError(
+                f"binding {self.binding}: kind must be one of {', '.join(get_args(BindingKind))}, "
+                f"not {self.kind!r}"
+            )
         if self.dynamic_offset and self.kind not in BUFFER_KINDS:
             raise ValidationError(
                 f"binding {self.binding}: only buffers can have dynamic offsets, not {self.kind}"
@@ -305,7 +311,7 @@ class BlendState:
 class ColorTarget:
     """One colour output of a fragment shader."""
 
-    format: TextureFormat = attrs.field(converter=_to_format)
+    format: TextureFormat = attrs.field(converter=to_format)
     blend: BlendState | None = None
 
 
@@ -313,7 +319,7 @@ class ColorTarget:
 class DepthState:
     """How fragments are compared with the depth buffer."""
 
-    format: TextureFormat = attrs.field(default=TextureFormat.DEPTH32_FLOAT, converter=_to_format)
+    format: TextureFormat = attrs.field(default=TextureFormat.DEPTH32_FLOAT, converter=to_format)
     compare: CompareFunction = "less"
     write: bool = True
 

@@ -1,0 +1,49 @@
+"""The commands of ``pers``, one module for each, and how they end."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+from typer.main import get_command
+
+from renderers.commands import options
+from renderers.commands.info import info
+from renderers.commands.stress import stress
+from renderers.commands.triangle import triangle
+
+__all__ = ["app", "run"]
+
+app = typer.Typer(
+    help="GPU buffers and rendering on WebGPU: look at this machine, draw, and measure.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (info, triangle, stress):
+    app.command()(command)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command; whatever goes wrong becomes one line on stderr and an exit status."""
+    options.set_verbose(False)
+    try:
+        status = get_command(app).main(list(arguments), prog_name="pers", standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        print("pers: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if options.is_verbose():
+            traceback.print_exc()
+        print(f"pers: error: {_reason(error)}", file=sys.stderr)
+        return int(getattr(error, "exit_code", 1))
+
+
+def _reason(error: Exception) -> str:
+    """Say in one line what went wrong."""
+    # What typer raises for bad arguments has its message there, with the option's name.
+    message = getattr(error, "format_message", error.__str__)()
+    return " ".join(message.split()) or type(error).__name__
