@@ -333,6 +333,17 @@ class TexelCopyTextureInfo:
     origin: tuple[int, int, int] = (0, 0, 0)
 
 
+def texture_info(value: object, call: str) -> TexelCopyTextureInfo:
+    """Return a place in a texture, given as such or as the texture."""
+    if isinstance(value, ITexture):
+        return TexelCopyTextureInfo(value)
+    if isinstance(value, TexelCopyTextureInfo) and isinstance(value.texture, ITexture):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return value
+    raise ValidationError(
+        f"{call} takes a buffer, a texture or a TexelCopyTextureInfo, not {value!r}"
+    )
+
+
 def mip_extent(place: TexelCopyTextureInfo) -> tuple[int, int, int]:
     """Return the width, height and layers that are left from a place in a texture."""
     texture, (x, y, layer) = place.texture, place.origin

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from pers._checks import whole_number
 from pers.buffers.core import MappableBuffer, mappable_buffer
 from pers.buffers.interfaces import IBuffer, IBufferFactory
 from pers.buffers.mapped_range import MappedRange, array_layout
 from pers.buffers.types import BufferDesc, BufferState, BufferUsage, MapMode
-from pers.buffers.view import BufferView, check_factory, fixed_usage_desc
+from pers.buffers.view import BufferView, check_encoder, check_factory, fixed_usage_desc
 from pers.errors import BufferRangeError, MappedViewsError
 from pers.textures import (
     ITexture,
@@ -22,6 +23,7 @@ from pers.textures import (
     TexelCopyTextureInfo,
     TextureRows,
     mip_extent,
+    texture_info,
 )
 
 if TYPE_CHECKING:
@@ -96,20 +98,22 @@ class ReadbackBuffer(BufferView[MappableBuffer]):
         Raises:
             BufferRangeError: It does not fit.
         """
-        self._take_free_slot()
+        call = f"{self.debug_name!r}: copy_from"
+        check_encoder(call, encoder)
         if isinstance(source, IBuffer):
+            start = whole_number(source_offset, f"{call}: source_offset")
             if size is None:
-                size = min(source.size - source_offset, self.size)
-            assert isinstance(size, int)
-            encoder.copy_buffer_to_buffer(source, source_offset, self._inner, 0, size)
-            self._contents = size
+                size = max(min(source.size - start, self.size), 0)
+            nbytes = whole_number(size, f"{call}: size")
+            self._take_free_slot()
+            encoder.copy_buffer_to_buffer(source, start, self._inner, 0, nbytes)
+            self._contents = nbytes
         else:
-            if isinstance(source, ITexture):
-                source = TexelCopyTextureInfo(source)
-            assert not isinstance(size, int)
-            rows = self._rows(source, size)
+            place = texture_info(source, call)
+            rows = self._rows(place, size)
+            self._take_free_slot()
             target = TexelCopyBufferInfo(self._inner, 0, rows.bytes_per_row, rows.height)
-            encoder.copy_texture_to_buffer(source, target, (rows.width, rows.height, rows.layers))
+            encoder.copy_texture_to_buffer(place, target, (rows.width, rows.height, rows.layers))
             self._contents = rows
 
     @asynccontextmanager
@@ -233,8 +237,10 @@ class ReadbackBuffer(BufferView[MappableBuffer]):
             return
         wanted = contents.format.dtype if dtype is None else array_layout(dtype, 0, 0, what)[0]
         length = math.prod(contents.shape)
-        dimensions = contents.shape if shape is None else shape
-        if wanted.itemsize != contents.format.dtype.itemsize or length != np.prod(dimensions):
+        dimensions = contents.shape
+        if shape is not None:
+            dimensions = array_layout(wanted, shape, contents.nbytes, what)[1]
+        if wanted.itemsize != contents.format.dtype.itemsize or length != math.prod(dimensions):
             raise BufferRangeError(
                 f"{what}: a {contents.width}x{contents.height} {contents.format.value} texture has "
                 f"shape {contents.shape} and {contents.format.dtype.itemsize}-byte items; "
@@ -256,8 +262,13 @@ class ReadbackBuffer(BufferView[MappableBuffer]):
             pixels = pixels.view(dtype)
         return pixels if shape is None else pixels.reshape(shape)
 
-    def _rows(self, source: TexelCopyTextureInfo, size: tuple[int, int, int] | None) -> TextureRows:
-
+    def _rows(
+        self, source: TexelCopyTextureInfo, size: int | tuple[int, int, int] | None
+    ) -> TextureRows:
+        if isinstance(size, int):
+            raise BufferRangeError(
+                f"{self.debug_name!r}: copy_from: a size of pixels is (width, height, layers)"
+            )
         width, height, layers = mip_extent(source) if size is None else size
         rows = TextureRows(source.texture.format, width, height, layers)
         if rows.nbytes > self.size:

@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from pers._checks import whole_number
 from pers.buffers.interfaces import IBuffer, IBufferFactory, IMappableBuffer
 from pers.buffers.mapped_range import MappedRange
 from pers.buffers.types import BufferDesc, BufferUsage
-from pers.buffers.view import BufferView
-from pers.errors import MappedViewsError
-from pers.textures import ITexture, TexelCopyBufferInfo, TexelCopyTextureInfo, TextureRows
+from pers.buffers.view import BufferView, check_encoder
+from pers.errors import BufferRangeError, MappedViewsError
+from pers.textures import (
+    ITexture,
+    TexelCopyBufferInfo,
+    TexelCopyTextureInfo,
+    TextureRows,
+    texture_info,
+)
 
 if TYPE_CHECKING:
     from pers.graphics.interfaces import ICommandEncoder
@@ -90,16 +97,23 @@ class StagingBuffer(BufferView[IMappableBuffer]):
             size: Bytes for a buffer; width, height and layers for a texture. None means all that
                 is left here, at most what is left of the target.
         """
-        self.end_mapping(keep_contents=True)
+        call = f"{self.debug_name!r}: upload_to"
+        check_encoder(call, encoder)
+        start = whole_number(source_offset, f"{call}: source_offset")
         if isinstance(target, IBuffer):
+            goal = whole_number(target_offset, f"{call}: target_offset")
             if size is None:
-                size = min(self.size - source_offset, target.size - target_offset)
-            assert isinstance(size, int)
-            encoder.copy_buffer_to_buffer(self._inner, source_offset, target, target_offset, size)
+                size = max(min(self.size - start, target.size - goal), 0)
+            nbytes = whole_number(size, f"{call}: size")
+            self.end_mapping(keep_contents=True)
+            encoder.copy_buffer_to_buffer(self._inner, start, target, goal, nbytes)
         else:
-            assert not isinstance(size, int)
-            source = TexelCopyBufferInfo(self._inner, source_offset)
-            encoder.copy_buffer_to_texture(source, target, size)
+            place = texture_info(target, call)
+            if isinstance(size, int):
+                raise BufferRangeError(f"{call}: a size of pixels is (width, height, layers)")
+            self.end_mapping(keep_contents=True)
+            source = TexelCopyBufferInfo(self._inner, start)
+            encoder.copy_buffer_to_texture(source, place, size)
 
     def end_mapping(self, *, keep_contents: bool) -> None:
         """Unmap. When arrays still look at the memory, leave it to them and take new memory."""

@@ -89,3 +89,12 @@ def check_factory(what: str, factory: object) -> None:
             f"{what} takes (size or BufferDesc, factory); {factory!r} is no buffer factory; "
             "pass device.buffer_factory"
         )
+
+
+def check_encoder(call: str, encoder: object) -> None:
+    """Raise unless `encoder` records copies; catches swapped arguments early."""
+    if not hasattr(encoder, "copy_buffer_to_buffer"):
+        raise BufferUsageError(
+            f"{call} takes a command encoder first, not {encoder!r}; "
+            "make one with device.create_command_encoder()"
+        )

@@ -18,7 +18,6 @@ __all__ = ["app", "run"]
 
 app = typer.Typer(
     help="GPU buffers and rendering on WebGPU: look at this machine, draw, and measure.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -30,10 +29,12 @@ def run(arguments: Sequence[str]) -> int:
     """Run a command; whatever goes wrong becomes one line on stderr and an exit status."""
     options.set_verbose(False)
     try:
-        status = get_command(app).main(list(arguments), prog_name="pers", standalone_mode=False)
+        command = get_command(app)
+        status = command.main(
+            list(arguments) or ["--help"], prog_name="pers", standalone_mode=False
+        )
         return status if isinstance(status, int) else 0
     except (KeyboardInterrupt, typer.Abort):
-        print("pers: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
         if options.is_verbose():

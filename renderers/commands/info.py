@@ -100,11 +100,17 @@ def _window_part() -> Part:
 
 
 def _feature_parts(device: IRenderDevice | None) -> list[Part]:
-    features: frozenset[str] = frozenset() if device is None else device.features
-    return [
-        Part(name, name in features, what if name in features else f"this GPU lacks it: {what}")
-        for name, what in OPTIONAL_FEATURES.items()
-    ]
+    """Say which optional features the GPU has. They are off until a device is opened with them."""
+    if device is None:
+        return []
+    parts: list[Part] = []
+    for feature, what in OPTIONAL_FEATURES.items():
+        try:
+            open_device(features=[feature]).close()
+            parts.append(Part(feature, True, what))
+        except PersError:
+            parts.append(Part(feature, False, f"this GPU or its driver lacks it: {what}"))
+    return parts
 
 
 def _describe(device: IRenderDevice) -> dict[str, Any]:

@@ -83,9 +83,7 @@ SizeOption = Annotated[
     Size, typer.Option("--size", parser=_to_size, metavar="WxH", help="Size of the picture.")
 ]
 BackendOption = Annotated[Backend, typer.Option("--backend", help="What draws.")]
-WindowOption = Annotated[
-    bool, typer.Option("--window", help="Show a window; without --frames until it is closed.")
-]
+WindowOption = Annotated[bool, typer.Option("--window", help="Show a window.")]
 VerboseOption = Annotated[
     bool,
     typer.Option("--verbose", callback=set_verbose, help="Show log messages and tracebacks."),
@@ -98,6 +96,8 @@ def check_folder(folder: Path, *names: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
+    except (FileExistsError, NotADirectoryError) as error:
+        raise CommandError(f"cannot write to {folder}: it is no folder") from error
     except OSError as error:
         raise CommandError(f"cannot write to {folder}: {error.strerror or error}") from error
     for name in names:

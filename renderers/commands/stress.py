@@ -33,16 +33,18 @@ from renderers.window import show
 
 __all__ = ["stress"]
 
+DEFAULT_SIZE = Size(1280, 720)
 DEFAULT_FRAMES = 120
+FRAMES_HELP = f"{DEFAULT_FRAMES}, or until the window is closed"
 PICTURE, REPORT = "stress.png", "stress.json"
 
 
 def stress(
     objects: Annotated[int, typer.Option(min=1, help="How many objects move.")] = 2000,
     frames: Annotated[
-        int | None, typer.Option(min=1, help=f"How many frames.  [default: {DEFAULT_FRAMES}]")
+        int | None, typer.Option(min=1, show_default=FRAMES_HELP, help="How many frames.")
     ] = None,
-    size: SizeOption = Size(1280, 720),  # noqa: B008
+    size: SizeOption = DEFAULT_SIZE,
     output: Annotated[Path, typer.Option(help=f"Folder for {PICTURE} and {REPORT}.")] = Path("out"),
     window: WindowOption = False,
     as_json: Annotated[

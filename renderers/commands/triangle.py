@@ -27,14 +27,16 @@ from renderers.window import show
 
 __all__ = ["triangle"]
 
+DEFAULT_SIZE = Size(800, 600)
 DEFAULT_FRAMES = 60
+FRAMES_HELP = f"{DEFAULT_FRAMES}, or until the window is closed"
 
 
 def triangle(
     frames: Annotated[
-        int | None, typer.Option(min=1, help=f"How many frames.  [default: {DEFAULT_FRAMES}]")
+        int | None, typer.Option(min=1, show_default=FRAMES_HELP, help="How many frames.")
     ] = None,
-    size: SizeOption = Size(800, 600),  # noqa: B008
+    size: SizeOption = DEFAULT_SIZE,
     output: Annotated[Path, typer.Option(help="The picture of the last frame.")] = Path(
         "out/triangle.png"
     ),
