@@ -112,8 +112,10 @@ class Completion(Generic[T]):
 
     async def wait_async(self) -> T:
         """Wait without blocking the event loop. Cancelling only ends the waiting."""
+        # Others get their turn before the first look: what was started is pending until then, on
+        # a device that is done at once as on any other.
+        await anyio.lowlevel.checkpoint()
         if self.poll():
-            await anyio.lowlevel.checkpoint()
             return self.result()
         with _wakers.borrow() as waker:
             self.add_callback(waker.wake)

@@ -17,8 +17,12 @@ CAMERA = np.dtype(
         ("right", "f4", 4),  # to the right edge of the picture at distance 1; w: width in pixels
         ("up", "f4", 4),  # to its upper edge; w: height in pixels
         ("forward", "f4", 4),  # unit length; w: distance of what is looked at
+        ("lamps", "f4", (3, 4)),  # towards the key light, the rim light and the strip light
     ]
 )
+
+LAMPS = np.array([(0.55, 0.75, 0.45), (-0.6, 0.25, -0.75), (-0.9, 0.15, 0.35)])
+"""The lamps move with the camera: to the right, up and towards the viewer."""
 
 DISTANCE = 11.2
 FIELD_OF_VIEW = math.radians(36)
@@ -53,6 +57,8 @@ def camera_uniform(time: float, width: int, height: int) -> npt.NDArray[Any]:
     result["right"] = (*(right * tangent * aspect), width)
     result["up"] = (*(up * tangent), height)
     result["forward"] = (*forward, DISTANCE)
+    lamps = LAMPS @ np.array([right, up, -forward])
+    result["lamps"][:, :3] = lamps / np.linalg.norm(lamps, axis=1, keepdims=True)
     return result
 
 

@@ -27,7 +27,7 @@ def paint_sky(rows: npt.NDArray[np.uint8], first_row: int, seed: int) -> None:
     """Paint some rows of the panorama: an octahedron unfolded to a square, z up in its middle.
 
     Args:
-        rows: Pixels to write: sRGB and opaque, shape (rows, size, 4).
+        rows: Pixels to write: square roots of linear light, and opaque; shape (rows, size, 4).
         first_row: Which row of the panorama the first of them is.
         seed: Equal seeds give equal skies.
     """
@@ -44,7 +44,7 @@ def paint_sky(rows: npt.NDArray[np.uint8], first_row: int, seed: int) -> None:
         color += _column(tint) * (veil * np.exp((near - 1) / (spread * spread)))
     # Noise of one step hides the steps of 8 bits.
     grain = np.random.default_rng((seed, first_row)).random((count, size), np.float32)
-    rows[..., :3] = np.moveaxis(255 * _encode_srgb(color) + grain, 0, -1).clip(0, 255)
+    rows[..., :3] = np.moveaxis(255 * np.sqrt(color) + grain, 0, -1).clip(0, 255)
     rows[..., 3] = 255
 
 
@@ -79,6 +79,3 @@ def _turbulence(direction: Array, seed: int) -> Array:
 def _column(color: tuple[float, float, float]) -> Array:
     return np.array(color, np.float32)[:, None, None]
 
-
-def _encode_srgb(linear: Array) -> Array:
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)

@@ -52,7 +52,7 @@ class TextureStream:
             TextureDescriptor(
                 width,
                 height,
-                TextureFormat.RGBA8_UNORM_SRGB,
+                TextureFormat.RGBA8_UNORM,
                 TextureUsage.TEXTURE_BINDING | TextureUsage.COPY_DST | TextureUsage.COPY_SRC,
                 label="streamed texture",
             )

@@ -92,6 +92,9 @@ class IMappableBuffer(IBuffer):
     ) -> MappedRange:
         """Wait until the GPU is done with the buffer, then map it (WebGPU §5.2).
 
+        What is wrong with the call is raised at once. Otherwise the map is pending at least until
+        other tasks had their turn, also when the GPU does not use the buffer.
+
         Args:
             mode: Exactly one of READ and WRITE; the buffer needs the matching MAP usage.
             offset: First byte, a multiple of 8.

@@ -99,10 +99,12 @@ class PassBase:
             )
         start = whole_number(offset, f"{what} offset")
         length = core.size - start if size is None else whole_number(size, f"{what} size")
-        if start % COPY_ALIGNMENT or length < 0 or start + length > core.size:
+        # An empty part is legal in WebGPU, but wgpu-native aborts the process on it.
+        if start % COPY_ALIGNMENT or length < 1 or start + length > core.size:
             raise BufferRangeError(
-                f"{what}: {length} bytes at offset {start} are not inside {core.label} "
-                f"({core.size} bytes) at a multiple of {COPY_ALIGNMENT}"
+                f"{what}: {length} bytes at offset {start} are no part of {core.label} "
+                f"({core.size} bytes) that starts at a multiple of {COPY_ALIGNMENT} and is not "
+                "empty"
             )
         self._recording.use(core)
         return core, start, length
@@ -273,6 +275,8 @@ class RenderPass(RenderCommands, IRenderPass):
             maximum=2**32 - 1,
             error=ValidationError,
         )
+        if draws == 0:
+            return
         core, start, _ = self._buffer(
             buffer, BufferUsage.INDIRECT, offset, 16 * draws, "multi_draw_indirect"
         )

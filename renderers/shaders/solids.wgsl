@@ -22,15 +22,6 @@ struct Varying {
 
 const KEY_COLOR = vec3f(3.3, 2.75, 2.2);
 const RIM_COLOR = vec3f(0.75, 0.95, 1.7);
-const KEY = vec3f(0.532, 0.726, 0.435);     // to the right, up, towards the viewer
-const RIM = vec3f(-0.604, 0.252, -0.755);
-const STRIP = vec3f(-0.921, 0.153, 0.358);
-
-// A direction given in the camera's terms.
-fn studio(direction: vec3f) -> vec3f {
-    return direction.x * normalize(camera.right.xyz) + direction.y * normalize(camera.up.xyz)
-        - direction.z * camera.forward.xyz;
-}
 
 fn rotate(v: vec3f, q: vec4f) -> vec3f {
     return v + 2.0 * cross(q.xyz, cross(q.xyz, v) + q.w * v);
@@ -42,14 +33,13 @@ fn vs_main(in: Vertex) -> Varying {
     let n = rotate(in.normal, in.rotation);
     let albedo = pow(in.color_metal.rgb, vec3f(2.2));
     let metal = in.color_metal.a;
-    let key = studio(KEY);
 
     // The stream shades itself: what faces its middle is dark, and its far side lies in shadow.
     let open = smoothstep(-0.85, 0.6, dot(n, in.outward));
-    let lit = smoothstep(-0.45, 0.5, dot(in.outward, key));
+    let lit = smoothstep(-0.45, 0.5, dot(in.outward, camera.key.xyz));
     let occlusion = mix(0.16, 1.0, open);
 
-    let key_light = 0.55 * KEY_COLOR * max(dot(n, key), 0.0) * lit;
+    let key_light = 0.55 * KEY_COLOR * max(dot(n, camera.key.xyz), 0.0) * lit;
     let ambient = 2.6 * sky(n) + vec3f(0.06, 0.055, 0.10) * (0.6 + 0.4 * n.z);
     let matte = albedo * (1.0 - 0.85 * metal) * (key_light + ambient) * occlusion;
 
@@ -70,8 +60,8 @@ fn vs_main(in: Vertex) -> Varying {
 
 // What a solid mirrors: the sky, and two soft lamps of the studio.
 fn mirrored(direction: vec3f) -> vec3f {
-    let lamp = smoothstep(0.80, 0.97, dot(direction, studio(KEY)));
-    let strip = smoothstep(0.86, 0.98, dot(direction, studio(STRIP)));
+    let lamp = smoothstep(0.80, 0.97, dot(direction, camera.key.xyz));
+    let strip = smoothstep(0.86, 0.98, dot(direction, camera.strip.xyz));
     return 2.2 * sky(direction) + lamp * vec3f(2.6, 2.2, 1.8) + strip * vec3f(0.35, 0.55, 1.0);
 }
 
@@ -86,7 +76,7 @@ fn shade(in: Varying) -> vec3f {
     let base = mix(vec3f(0.045), albedo, metal);
     let fresnel = base + (1.0 - base) * cubed * grazing * grazing * mix(0.5, 1.0, metal);
     let mirror = fresnel * mirrored(reflect(view, n)) * in.gloss.x;
-    let edge = cubed * smoothstep(-0.2, 0.7, dot(n, studio(RIM))) * in.gloss.y;
+    let edge = cubed * smoothstep(-0.2, 0.7, dot(n, camera.rim.xyz)) * in.gloss.y;
     let light = in.matte + mirror + RIM_COLOR * edge * (0.35 + albedo);
     return mix(light, in.fog.rgb, in.fog.a);
 }

@@ -23,7 +23,8 @@ import numpy as np
 import pers
 from pers import BufferDesc, BufferUsage, MapMode, PersError, TextureFormat, TextureUsage
 
-NUMBERS = [0, 0, 0, 4, 4, 8, 8, 16, 64, 64, 256, 256, 1, 2, 3, 5, 12, 100, 1024, 4096, -1, -8]
+LIKELY = [0, 0, 0, 0, 1, 4, 8, 16, 64]
+NUMBERS = [0, 4, 8, 16, 64, 256, 1, 2, 3, 5, 12, 100, 1024, 4096, -1, -8]
 HOSTILE = [2**31, 2**32, 2**63, 2**64, math.nan, 1.5, None, "4", b"4", [], (1, 2), object(), True]
 SHADER = """
 @group(0) @binding(0) var<storage, read_write> data: array<u32>;
@@ -40,6 +41,7 @@ class Sequence:
 
     def __init__(self, backend: str, seed: int) -> None:
         self.random = random.Random(seed)
+        self.hostility = self.random.choice([0.0, 0.02, 0.1])
         self.backend = backend
         self.things: dict[str, list[Any]] = {}
         self.calls: list[str] = []
@@ -55,20 +57,22 @@ class Sequence:
 
     def any_of(self, kind: str) -> Any:
         """Return a remembered thing of a kind, rarely of another kind or none at all."""
-        if self.random.random() < 0.03:
+        if self.random.random() < self.hostility / 3:
             kind = self.random.choice(list(self.things))
         things = self.things.get(kind)
-        if not things or self.random.random() < 0.01:
+        if not things or self.random.random() < self.hostility / 10:
             return self.random.choice(HOSTILE)
         return self.random.choice(things)
 
     def number(self) -> Any:
         """Return a number, rarely something that is none."""
-        return self.random.choice(HOSTILE if self.random.random() < 0.04 else NUMBERS)
+        if self.random.random() < self.hostility / 2:
+            return self.random.choice(HOSTILE)
+        return self.random.choice(NUMBERS if self.random.random() < 4 * self.hostility else LIKELY)
 
     def some_number(self) -> Any:
         """Return a number or None."""
-        return None if self.random.random() < 0.4 else self.number()
+        return None if self.random.random() < 0.7 else self.number()
 
     def data(self) -> Any:
         """Return something to write."""
@@ -139,7 +143,7 @@ class Sequence:
 
     def create_buffer(self) -> None:
         def make() -> Any:
-            usage = BufferUsage(self.random.getrandbits(10))
+            usage = BufferUsage(self.random.getrandbits(10) & ~self.random.choice([0, 0xC0]))
             desc = BufferDesc(self.number(), usage, mapped_at_creation=self.random.random() < 0.3)
             factory = self.any_of("device").buffer_factory
             if self.random.random() < 0.5:
@@ -313,8 +317,9 @@ class Sequence:
         )
 
     def set_bind_group(self, kind: str) -> None:
-        index = self.random.choice([0, 0, 0, 1, 7, -1, 99, None])
-        offsets = self.random.choice([(), (), (0,), (256,), (3,), 5, ("x",)])
+        wrong = self.random.random() < 5 * self.hostility
+        index = self.random.choice([0, 1, 7, -1, 99, None] if wrong else [0])
+        offsets = self.random.choice([(), (0,), (256,), (3,), 5, ("x",)] if wrong else [()])
         self.method(
             kind, "set_bind_group", lambda: index, lambda: self.any_of("group"), lambda: offsets
         )
