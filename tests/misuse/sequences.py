@@ -13,6 +13,7 @@ import gc
 import math
 import random
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -478,8 +479,14 @@ def leftovers(backend: str) -> dict[str, int]:
         return {}
     import wgpu
 
-    counts = wgpu.diagnostics.object_counts.get_dict()
-    return {name: c["count"] for name, c in counts.items() if c.get("count") and name != "total"}
+    for _ in range(30):  # the polling thread lets go of its device after a second of idleness
+        gc.collect()
+        counts = wgpu.diagnostics.object_counts.get_dict()
+        left = {name: c["count"] for name, c in counts.items() if c.get("count")}
+        if not left:
+            break
+        time.sleep(0.1)
+    return left
 
 
 def main() -> int:
