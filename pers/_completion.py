@@ -13,11 +13,13 @@ import socket
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Generator
 from typing import Any, Generic, TypeVar
 
 import anyio
 import anyio.lowlevel
+from anyio.lowlevel import RunVar
 
 from pers.errors import WaitTimeoutError
 
@@ -117,17 +119,18 @@ class Completion(Generic[T]):
         await anyio.lowlevel.checkpoint()
         if self.poll():
             return self.result()
-        with _wakers.borrow() as waker:
-            self.add_callback(waker.wake)
+        sleepers = _sleepers_here()
+        with sleepers.add() as sleeper:
+            self.add_callback(sleeper.ring)
             try:
                 if self._source is not None:
                     self._source.watch(self)
                 if self.done:
                     await anyio.lowlevel.checkpoint()
                 while not self.done:
-                    await waker.sleep()
+                    await sleepers.sleep(sleeper)
             finally:
-                self._forget(waker.wake)
+                self._forget(sleeper.ring)
         return self.result()
 
     def __await__(self) -> Generator[Any, Any, T]:
@@ -226,6 +229,92 @@ class _WakerPool:
 
 _wakers = _WakerPool()
 atexit.register(_wakers.close)
+
+
+class _Sleeper:
+    """A task that waits for a completion."""
+
+    def __init__(self, ring: Callable[[_Sleeper], None]) -> None:
+        self._ring = ring
+        self._event = anyio.Event()
+
+    def ring(self) -> None:
+        """Have the task woken. Any thread; never blocks."""
+        self._ring(self)
+
+    def wake(self) -> None:
+        """Wake the task. Only in its event loop."""
+        self._event.set()
+
+    async def sleep(self) -> None:
+        """Sleep until woken."""
+        await self._event.wait()
+        self._event = anyio.Event()
+
+
+class _Sleepers:
+    """The tasks of one event loop that wait for completions, all through one waker.
+
+    One of them, the leader, sleeps on the waker and wakes the others. So thousands of tasks can
+    wait with no more than two open files. When the leader leaves, another one takes its place.
+    """
+
+    def __init__(self) -> None:
+        self._all: dict[_Sleeper, None] = {}
+        self._rung: deque[_Sleeper] = deque()
+        self._waker: Waker | None = None
+
+    @contextlib.contextmanager
+    def add(self) -> Generator[_Sleeper]:
+        """Have a task among them for the length of a block."""
+        sleeper = _Sleeper(self._ring)
+        self._all[sleeper] = None
+        try:
+            yield sleeper
+        finally:
+            del self._all[sleeper]
+            if self._waker is None and self._all:
+                next(iter(self._all)).wake()  # to lead
+
+    async def sleep(self, sleeper: _Sleeper) -> None:
+        """Sleep until woken, which may be for nothing."""
+        if self._waker is not None:
+            await sleeper.sleep()
+            return
+        with _wakers.borrow() as waker:
+            self._waker = waker
+            try:
+                # Whoever rang before there was a waker is in the queue.
+                if not self._wake_rung():
+                    await waker.sleep()
+                    self._wake_rung()
+            finally:
+                self._waker = None
+
+    def _ring(self, sleeper: _Sleeper) -> None:
+        self._rung.append(sleeper)
+        waker = self._waker
+        if waker is not None:
+            waker.wake()
+
+    def _wake_rung(self) -> bool:
+        anybody = bool(self._rung)
+        while self._rung:
+            self._rung.popleft().wake()
+        return anybody
+
+
+_sleepers_var: RunVar[_Sleepers] = RunVar("pers sleepers")
+
+
+def _sleepers_here() -> _Sleepers:
+    """Return the sleepers of the running event loop."""
+    try:
+        return _sleepers_var.get()
+    except LookupError:
+        sleepers = _Sleepers()
+        _sleepers_var.set(sleepers)
+        return sleepers
 
 
 class Backoff:

@@ -12,7 +12,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from pers._checks import align_up
+from pers._checks import align_up, whole_number
 from pers.errors import BufferRangeError, ValidationError
 
 if TYPE_CHECKING:
@@ -318,6 +318,23 @@ class TexelCopyBufferInfo:
     rows_per_image: int | None = None
 
 
+def three_numbers(value: tuple[int, int, int], what: str) -> tuple[int, int, int]:
+    """Return a place (x, y, layer) or a size (width, height, layers) as ints."""
+    try:
+        x, y, z = value
+    except (TypeError, ValueError):
+        raise BufferRangeError(f"{what} takes three whole numbers, not {value!r}") from None
+    return whole_number(x, what), whole_number(y, what), whole_number(z, what)
+
+
+def _to_level(value: int) -> int:
+    return whole_number(value, "mip_level", maximum=31, error=ValidationError)
+
+
+def _to_origin(value: tuple[int, int, int]) -> tuple[int, int, int]:
+    return three_numbers(value, "the origin of a copy")
+
+
 @attrs.frozen
 class TexelCopyTextureInfo:
     """A place in a texture, for copies.
@@ -326,11 +343,15 @@ class TexelCopyTextureInfo:
         texture: The texture.
         mip_level: Which of its mip levels.
         origin: First pixel: x, y, layer.
+
+    Raises:
+        ValidationError: There can be no such mip level.
+        BufferRangeError: The origin is not three whole numbers, none of them negative.
     """
 
     texture: ITexture
-    mip_level: int = 0
-    origin: tuple[int, int, int] = (0, 0, 0)
+    mip_level: int = attrs.field(default=0, converter=_to_level)
+    origin: tuple[int, int, int] = attrs.field(default=(0, 0, 0), converter=_to_origin)
 
 
 def texture_info(value: object, call: str) -> TexelCopyTextureInfo:

@@ -28,7 +28,7 @@ from pers import (
 )
 from renderers.shaders import load
 
-__all__ = ["Check", "CopyCheck", "DigestCheck", "PendingCheck", "digest_of", "words_of"]
+__all__ = ["Check", "CopyCheck", "DigestCheck", "PendingCheck", "Words", "digest_of", "words_of"]
 
 Words = npt.NDArray[np.uint32]
 Expect = Callable[[Words], Words]
@@ -105,7 +105,7 @@ class Check(ABC):
         return self._result_bytes
 
     def record(
-        self, encoder: ICommandEncoder, frame: int, offset: int, data: npt.NDArray[Any]
+        self, encoder: ICommandEncoder, frame: int, offset: int, words: Words
     ) -> PendingCheck:
         """Record the check of a frame.
 
@@ -113,7 +113,7 @@ class Check(ABC):
             encoder: Records the commands of the frame.
             frame: Number of the frame.
             offset: Where its data starts in the dynamic buffer (bytes).
-            data: The same data on the CPU; copied.
+            words: The same data on the CPU.
         """
         if not self._idle:
             readback = ReadbackBuffer(self._result_bytes, self._factory, debug_name="check")
@@ -121,7 +121,7 @@ class Check(ABC):
             self._idle.append(readback)
         readback = self._idle.pop()
         self._record(encoder, offset, readback)
-        return PendingCheck(frame, self._expect(words_of(data)), readback)
+        return PendingCheck(frame, self._expect(words), readback)
 
     def recycle(self, check: PendingCheck) -> None:
         """Take back the memory of a check that is over."""

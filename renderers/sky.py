@@ -78,4 +78,3 @@ def _turbulence(direction: Array, seed: int) -> Array:
 
 def _column(color: tuple[float, float, float]) -> Array:
     return np.array(color, np.float32)[:, None, None]
-

@@ -13,51 +13,33 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Self, cast
 
 import anyio
+import anyio.lowlevel
 import numpy as np
 import numpy.typing as npt
 from anyio.abc import TaskGroup
 
 from pers import (
-    BindGroupLayout,
-    BindingLayout,
-    BufferBinding,
-    BufferUsage,
-    ColorTarget,
-    DepthState,
+    DeviceLostError,
     DynamicBuffer,
     ICommandEncoder,
     IFrameBuffer,
-    IPipeline,
     IRenderDevice,
     ReadbackBuffer,
-    RenderPipelineDescriptor,
     Submission,
-    TextureFormat,
     TextureRows,
-    VertexLayout,
 )
-from renderers.camera import CAMERA, camera_uniform
 from renderers.checks import Check, CopyCheck, DigestCheck, PendingCheck
-from renderers.geometry import Geometry
-from renderers.meshes import MESH_VERTEX, solids
-from renderers.motion import INSTANCE, Swarm
 from renderers.report import BytesMoved, FrameTimes, StressReport, not_drawn, resident_bytes
-from renderers.shaders import load
+from renderers.scene import DEPTH_FORMAT, FRAMES_IN_FLIGHT, SAMPLES, Scene
 from renderers.sky import paint_sky
 from renderers.streaming import TextureStream
 
-__all__ = ["CLEAR_COLOR", "StressTestRenderer"]
+__all__ = ["StressTestRenderer"]
 
-CLEAR_COLOR = (0.016, 0.015, 0.042, 1.0)
-"""What a frame starts with: red, green, blue (linear light) and alpha."""
-
-DEPTH_FORMAT = TextureFormat.DEPTH32_FLOAT
-SAMPLES = 4
 FRAMES_PER_SECOND = 60
-FRAMES_IN_FLIGHT = 3
 SKY_SIZE = 1024
 SKY_ROWS_PER_BAND = 32
 
@@ -106,9 +88,7 @@ class StressTestRenderer:
                 f"objects and check_every must be at least 1 and seed at least 0, not "
                 f"{objects}, {check_every} and {seed}"
             )
-        _check_capacity(device, objects)
         self._rss_start = resident_bytes()
-        factory = device.buffer_factory
         self._device = device
         self._objects = objects
         self._seed = seed
@@ -119,52 +99,23 @@ class StressTestRenderer:
         )
         """What `draw_frame` draws to when it is given nothing else."""
         picture = TextureRows(self.frame_buffer.color_formats[0], width, height)
-        self._screenshot = ReadbackBuffer(picture.nbytes, factory, debug_name="screenshot")
-
-        meshes = solids()
-        self._geometry = Geometry(device, meshes)
-        self._swarm = Swarm(objects, len(meshes), seed)
+        self._screenshot = ReadbackBuffer(
+            picture.nbytes, device.buffer_factory, debug_name="screenshot"
+        )
         self._sky = TextureStream(
             device, SKY_SIZE, SKY_SIZE, SKY_ROWS_PER_BAND, partial(paint_sky, seed=seed)
         )
-        self._camera = DynamicBuffer(CAMERA.itemsize, factory, debug_name="camera")
-        self._instances = DynamicBuffer(
-            objects * INSTANCE.itemsize,
-            factory,
-            usage=BufferUsage.VERTEX | BufferUsage.STORAGE | BufferUsage.COPY_SRC,
-            frames=FRAMES_IN_FLIGHT,
-            debug_name="instances",
-        )
+        self._scene = Scene(device, objects, seed, self._sky.texture)
         if check is None:
             check = DigestCheck if device.info.executes_shaders else CopyCheck
-        self._check = check(device, self._instances, objects * INSTANCE.itemsize)
-
-        self._layout = BindGroupLayout(
-            [
-                BindingLayout(0, "uniform", dynamic_offset=True),
-                BindingLayout(1, "texture"),
-                BindingLayout(2, "sampler"),
-            ]
-        )
-        self._bind_group = device.create_bind_group(
-            self._layout,
-            {
-                0: BufferBinding(self._camera.inner, size=CAMERA.itemsize),
-                1: self._sky.texture,
-                2: device.create_sampler(),
-            },
-            label="camera and sky",
-        )
-        self._pipelines: dict[TextureFormat, tuple[IPipeline, IPipeline]] = {}
+        self._check = check(device, self._scene.instances, self._scene.instance_bytes)
 
         self._tasks: TaskGroup | None = None
         self._in_flight: deque[Submission] = deque()
-        self._frames = 0
-        self._frame_seconds: list[float] = []
         self._clock = 0.0
         self._seconds = 0.0
+        self._frame_seconds: list[float] = []
         self._screenshots = 0
-        self._checks_read = 0
         self._checks_passed = 0
         self._check_failures: list[str] = []
 
@@ -179,7 +130,7 @@ class StressTestRenderer:
 
         Args:
             frames: How many, 1 or more.
-            on_frame: Called after each frame with its number.
+            on_frame: Called after each frame with its number, counted from 0.
         """
         if frames < 1:
             raise ValueError(f"frames must be at least 1, not {frames}")
@@ -188,7 +139,7 @@ class StressTestRenderer:
                 if frame == frames - 1:
                     await self._sky.finished.wait()
                     self._clock = time.perf_counter()
-                await self.pace()
+                await self._pace()
                 self.draw_frame()
                 if on_frame is not None:
                     on_frame(frame)
@@ -200,7 +151,7 @@ class StressTestRenderer:
 
         At its end the checks that are on their way are waited for; the sky is not.
         """
-        with _sole_errors():
+        with _plain_errors(self._device):
             async with anyio.create_task_group() as checks, anyio.create_task_group() as streams:
                 self._tasks = checks
                 streams.start_soon(self._sky.run)
@@ -214,12 +165,6 @@ class StressTestRenderer:
                     self._tasks = None
                     streams.cancel_scope.cancel()
 
-    async def pace(self) -> None:
-        """Wait until the GPU is less than `FRAMES_IN_FLIGHT` frames behind."""
-        while len(self._in_flight) >= FRAMES_IN_FLIGHT:
-            await self._in_flight.popleft().done()
-        await anyio.lowlevel.checkpoint()
-
     def draw_frame(self, target: IFrameBuffer | None = None) -> None:
         """Draw the next frame; only inside of `running`.
 
@@ -231,25 +176,45 @@ class StressTestRenderer:
                 "draw_frame outside of running(): use ``async with renderer.running()``"
             )
         target = target or self.frame_buffer
-        seconds = self._frames / FRAMES_PER_SECOND
-        with self._camera.begin_update() as update:
-            camera_offset = update.push(camera_uniform(seconds, target.width, target.height))
-        with self._instances.begin_update() as update:
-            instances = update.as_array(INSTANCE, self._objects)
-            self._swarm.place(seconds, instances)
-
-        encoder = self._device.create_command_encoder("frame")
-        self._draw(encoder, target, camera_offset, update.offset)
+        frame = len(self._frame_seconds)
+        data = self._scene.update(
+            frame / FRAMES_PER_SECOND,
+            target.width,
+            target.height,
+            keep_words=frame % self._check_every == 0,
+        )
+        encoder = self._device.create_command_encoder(f"frame {frame}")
+        self._scene.draw(encoder, target, data)
         check = None
-        if self._frames % self._check_every == 0:
-            check = self._check.record(encoder, self._frames, update.offset, instances)
-        self._in_flight.append(self._device.queue.submit([encoder.finish()]))
+        if data.words is not None:
+            check = self._check.record(encoder, frame, data.instances, data.words)
+        self._submit(encoder)
         if check is not None:
             self._tasks.start_soon(self._finish_check, check)
-        self._frames += 1
+
+    async def _pace(self) -> None:
+        """Wait until the GPU is less than `FRAMES_IN_FLIGHT` frames behind."""
+        while len(self._in_flight) >= FRAMES_IN_FLIGHT:
+            await self._in_flight.popleft().done()
+        await anyio.lowlevel.checkpoint()
+
+    def _submit(self, encoder: ICommandEncoder) -> None:
+        self._in_flight.append(self._device.queue.submit([encoder.finish()]))
+        while self._in_flight and self._in_flight[0].is_done:
+            self._in_flight.popleft()
         now = time.perf_counter()
         self._frame_seconds.append(now - self._clock)
         self._clock = now
+
+    async def _finish_check(self, check: PendingCheck) -> None:
+        failure = await check.failure()
+        self._check.recycle(check)
+        if failure is None:
+            self._checks_passed += 1
+        else:
+            self._check_failures.append(failure)
+
+    # --- Results ---------------------------------------------------------------------------------
 
     def screenshot(self) -> npt.NDArray[np.uint8]:
         """Return what is in `frame_buffer`: sRGB, shape (height, width, 4)."""
@@ -259,31 +224,24 @@ class StressTestRenderer:
         self._screenshots += 1
         return self._screenshot.read_array_blocking()
 
-    # --- Results ---------------------------------------------------------------------------------
-
     def report(self) -> StressReport:
         """Return what was measured so far."""
-        camera, instances = self._camera.stats, self._instances.stats
+        frames = len(self._frame_seconds)
+        rings = (self._scene.camera.stats, self._scene.instances.stats)
         return StressReport(
             device=self._device.info,
             objects=self._objects,
-            triangles=self._geometry.triangles(self._swarm.counts),
+            triangles=self._scene.triangles,
             width=self.frame_buffer.width,
             height=self.frame_buffer.height,
             seed=self._seed,
-            frames=self._frames,
+            frames=frames,
             seconds=self._seconds,
             frame_ms=FrameTimes.of(self._frame_seconds),
-            objects_per_second=self._objects * self._frames / max(self._seconds, 1e-9),
-            bytes_moved=BytesMoved(
-                static_staging=self._geometry.bytes_moved,
-                deferred_staging=self._sky.bytes_moved,
-                dynamic=camera.bytes_written + instances.bytes_written,
-                readback=self._screenshots * self._screenshot.size
-                + self._checks_read * self._check.result_bytes,
-            ),
-            dynamic_stalls=camera.stalls + instances.stalls,
-            dynamic_grows=camera.grows + instances.grows,
+            objects_per_second=self._objects * frames / max(self._seconds, 1e-9),
+            bytes_moved=self._bytes_moved(),
+            dynamic_stalls=sum(ring.stalls for ring in rings),
+            dynamic_grows=sum(ring.grows for ring in rings),
             sky_bands=(self._sky.bands_done, self._sky.bands),
             check=self._check.what,
             checks_passed=self._checks_passed,
@@ -293,13 +251,22 @@ class StressTestRenderer:
             not_drawn=not_drawn(self._device),
         )
 
+    def _bytes_moved(self) -> BytesMoved:
+        checks = self._checks_passed + len(self._check_failures)
+        rings = (self._scene.camera.stats, self._scene.instances.stats)
+        return BytesMoved(
+            static_staging=self._scene.geometry.bytes_moved,
+            deferred_staging=self._sky.bytes_moved,
+            dynamic=sum(ring.bytes_written for ring in rings),
+            readback=self._screenshots * self._screenshot.size + checks * self._check.result_bytes,
+        )
+
     def close(self) -> None:
         """Give the memory back; legal any number of times."""
         self.frame_buffer.destroy()
-        for part in (self._geometry, self._sky, self._check):
+        self._screenshot.destroy()
+        for part in (self._check, self._scene, self._sky):
             part.close()
-        for buffer in (self._camera, self._instances, self._screenshot):
-            buffer.destroy()
 
     def __enter__(self) -> Self:
         return self
@@ -312,84 +279,22 @@ class StressTestRenderer:
     ) -> None:
         self.close()
 
-    # --- The parts of a frame --------------------------------------------------------------------
-
-    def _draw(
-        self, encoder: ICommandEncoder, target: IFrameBuffer, camera_offset: int, offset: int
-    ) -> None:
-        draw_solids, draw_sky = self._pipelines_for(target.color_formats[0])
-        with encoder.begin_render_pass(target, clear_color=CLEAR_COLOR) as render_pass:
-            render_pass.set_pipeline(draw_solids)
-            render_pass.set_bind_group(0, self._bind_group, [camera_offset])
-            render_pass.set_vertex_buffer(1, self._instances, offset)
-            self._geometry.draw(render_pass, self._swarm.counts)
-            render_pass.set_pipeline(draw_sky)
-            render_pass.draw(3)
-
-    async def _finish_check(self, check: PendingCheck) -> None:
-        failure = await check.failure()
-        self._check.recycle(check)
-        self._checks_read += 1
-        if failure is None:
-            self._checks_passed += 1
-        else:
-            self._check_failures.append(failure)
-
-    def _pipelines_for(self, target_format: TextureFormat) -> tuple[IPipeline, IPipeline]:
-        if target_format not in self._pipelines:
-            make = partial(self._make_pipeline, target_format)
-            self._pipelines[target_format] = (
-                make(
-                    "solids",
-                    depth=DepthState(DEPTH_FORMAT),
-                    cull_mode="back",
-                    vertex_buffers=[
-                        VertexLayout.from_dtype(MESH_VERTEX),
-                        VertexLayout.from_dtype(INSTANCE, first_location=2, step_mode="instance"),
-                    ],
-                ),
-                # The sky goes last, where nothing is in front of it.
-                make("sky", depth=DepthState(DEPTH_FORMAT, "less-equal", write=False)),
-            )
-        return self._pipelines[target_format]
-
-    def _make_pipeline(self, target_format: TextureFormat, name: str, **options: Any) -> IPipeline:
-        return self._device.create_render_pipeline(
-            RenderPipelineDescriptor(
-                self._device.create_shader_module(load("color", "light", name), label=name),
-                [ColorTarget(target_format)],
-                bind_groups=[self._layout],
-                sample_count=SAMPLES,
-                fragment_entry="fs_main" if target_format.is_srgb else "fs_encoded",
-                label=name,
-                **options,
-            )
-        )
-
 
 @contextmanager
-def _sole_errors() -> Generator[None]:
-    """Raise an error that task groups wrapped, when it is the only one, as it was."""
+def _plain_errors(device: IRenderDevice) -> Generator[None]:
+    """Raise the first error that task groups wrapped as it was, with the group as its cause."""
     try:
         yield
     except ExceptionGroup as group:
-        error = _unwrapped(group)
-        raise error from error.__cause__
+        if device.is_lost:  # which makes all tasks fail, each in its own way
+            raise DeviceLostError(
+                "the device was lost or closed while frames were drawn; open a new one"
+            ) from group
+        raise _first_error(group) from group
 
 
-def _unwrapped(group: ExceptionGroup[Exception]) -> Exception:
-    first, *others = group.exceptions
-    if others:
-        return group
+def _first_error(group: ExceptionGroup[Exception]) -> Exception:
+    first = group.exceptions[0]
     if isinstance(first, ExceptionGroup):
-        return _unwrapped(cast("ExceptionGroup[Exception]", first))
+        return _first_error(cast("ExceptionGroup[Exception]", first))
     return first
-
-
-def _check_capacity(device: IRenderDevice, objects: int) -> None:
-    """Raise `ValueError` when the instances of a frame do not fit into a buffer of the device."""
-    limits = device.limits
-    frame = min(limits.max_storage_buffer_binding_size, limits.max_buffer_size // FRAMES_IN_FLIGHT)
-    most = frame // INSTANCE.itemsize
-    if objects > most:
-        raise ValueError(f"this device takes at most {most} objects, not {objects}")

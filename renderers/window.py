@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -21,12 +22,17 @@ def why_no_window() -> str | None:
         import rendercanvas
     except ImportError as error:
         return f"windows need rendercanvas and glfw ({error}); pip install rendercanvas glfw"
-    del glfw, rendercanvas
+    del rendercanvas
     if sys.platform == "linux" and not (
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     ):
         return "no display: neither DISPLAY nor WAYLAND_DISPLAY is set; try xvfb-run"
-    return None
+    # Asked now, because a window that cannot be made would abort the process.
+    with warnings.catch_warnings(record=True) as trouble:
+        warnings.simplefilter("always")
+        if glfw.init():
+            return None
+    return f"glfw cannot open windows: {'; '.join(str(warning.message) for warning in trouble)}"
 
 
 async def show(
@@ -57,11 +63,15 @@ async def show(
 
     Raises:
         BackendUnavailableError: Windows cannot be opened here, or not by this backend.
+        RuntimeError: Another event loop than asyncio's is running.
     """
     if reason := why_no_window():
         raise BackendUnavailableError(reason)
     from rendercanvas.glfw import RenderCanvas
+    from rendercanvas.utils.asyncs import detect_current_async_lib
 
+    if detect_current_async_lib() != "asyncio":
+        raise RuntimeError("rendercanvas drives windows by asyncio; use anyio's asyncio backend")
     # Made while an event loop runs, the canvas lives in that loop, beside all other tasks.
     canvas = RenderCanvas(
         title=title, size=(width, height), update_mode="continuous", max_fps=240, vsync=True

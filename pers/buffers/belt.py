@@ -28,6 +28,9 @@ SMALLEST_CHUNK = 64 * 1024
 QUEUE_WRITE_LIMIT = 256 * 1024
 """Up to this many bytes the queue's own write is as fast as staging."""
 
+SUBMIT_AT_ONCE = 8 * 1024 * 1024
+"""From this many bytes on, a copy without an encoder does not wait for the next flush."""
+
 
 @attrs.frozen
 class BeltStats:
@@ -119,7 +122,8 @@ class StagingBelt:
             encoder: Records the copy; None leaves that to the next `flush`.
 
         Returns:
-            None: the copy is yet to be submitted, by `flush` or with the encoder.
+            The submission of a large upload (8 MiB or more) without an encoder, which is
+            submitted at once; None for others, which `flush` or the encoder's submit brings.
 
         Raises:
             BufferRangeError: Misaligned, or it does not fit into the target.
@@ -130,7 +134,7 @@ class StagingBelt:
         job = self._prepare(data, target, offset)
         while (chunk := self._upload(job, encoder)) is not None:
             chunk.wait()
-        return None
+        return self._submit_if_large(job, encoder)
 
     async def upload_async(
         self,
@@ -144,7 +148,7 @@ class StagingBelt:
         job = self._prepare(data, target, offset)
         while (chunk := self._upload(job, encoder)) is not None:
             await chunk.done()
-        return None
+        return self._submit_if_large(job, encoder)
 
     def try_upload(
         self,
@@ -161,7 +165,7 @@ class StagingBelt:
                 f"the staging belt's budget of {self._budget} bytes is used up by uploads that "
                 "the GPU has not finished; wait for one of them, or raise the budget"
             )
-        return None
+        return self._submit_if_large(job, encoder)
 
     def flush(self) -> Submission:
         """Submit the uploads that were made without an encoder.
@@ -182,6 +186,11 @@ class StagingBelt:
             encoder, self._encoder = self._encoder, None
             if encoder is not None:
                 self._last_flush = self._device.queue.submit([encoder.finish()])
+
+    def _submit_if_large(self, job: _Job, encoder: ICommandEncoder | None) -> Submission | None:
+        if encoder is None and job.nbytes >= SUBMIT_AT_ONCE:
+            return self.flush()
+        return None
 
     @property
     def _capacity(self) -> int:

@@ -81,6 +81,10 @@ class BufferOwner(Protocol):
         """Queue a write, to be seen by everything submitted from now on."""
         ...
 
+    def submit_uploads(self) -> None:
+        """Submit what the device's belt holds back."""
+        ...
+
 
 _MAP_BITS = int(MAP_USAGES)
 _MAP_PARTNERS = (
@@ -123,6 +127,27 @@ def check_creation(desc: BufferDesc, limits: BufferLimits, *, mappable: bool) ->
             f"{limits.max_buffer_size}; split the data, or open the device with a higher "
             "max_buffer_size limit"
         )
+
+
+def check_map_range(offset: int, size: int | None, total: int, call: str) -> tuple[int, int]:
+    """Return offset and size of a map of a buffer of `total` bytes, or raise (WebGPU §5.2).
+
+    Raises:
+        BufferRangeError: Misaligned or out of bounds.
+    """
+    start = whole_number(offset, f"{call} offset")
+    length = max(total - start, 0) if size is None else whole_number(size, f"{call} size")
+    if start % MAP_OFFSET_ALIGNMENT or length % COPY_ALIGNMENT:
+        raise BufferRangeError(
+            f"{call}: offset must be a multiple of {MAP_OFFSET_ALIGNMENT} and size of "
+            f"{COPY_ALIGNMENT} bytes, not {start} and {length}"
+        )
+    if start + length > total:
+        raise BufferRangeError(
+            f"{call}: {length} bytes at offset {start} reach beyond the end of the buffer "
+            f"({total} bytes)"
+        )
+    return start, length
 
 
 class IBufferView(IBuffer):
@@ -182,8 +207,11 @@ class Buffer(IBuffer):
         return self._state
 
     def destroy(self) -> None:
-        with self.guard:
-            self._destroy("destroyed")
+        try:
+            self._submit_uploads()
+        finally:
+            with self.guard:
+                self._destroy("destroyed")
 
     def lose(self) -> None:
         """Follow the device into its end: like `destroy`, for the device to call."""
@@ -210,6 +238,11 @@ class Buffer(IBuffer):
     def __del__(self) -> None:
         if self._state is not BufferState.UNINITIALIZED:
             self._destroy("garbage collected")
+
+    def _submit_uploads(self) -> None:
+        """Have uploads to the buffer on their way before it cannot be submitted any more."""
+        if self._state is BufferState.READY and self.usage_tag.is_recorded:
+            self._owner.submit_uploads()
 
     def _destroy(self, reason: str) -> None:
         if not self._native_gone:
@@ -305,6 +338,7 @@ class MappableBuffer(Buffer, IMappableBuffer):
             self._native.destroy()
 
     def _begin_map(self, mode: MapMode, offset: int, size: int | None) -> Completion[MappedRange]:
+        self._submit_uploads()
         with self.guard:
             mode, offset, size = self._check_map(mode, offset, size)
             pending = Completion[MappedRange](f"the map of {self._name}", self._owner.progress)
@@ -339,19 +373,7 @@ class MappableBuffer(Buffer, IMappableBuffer):
                 f"{call} for {mode.name}: the buffer was created with {usage_names(self.usage)}; "
                 f"it needs {needed.name}"
             )
-        start = whole_number(offset, f"{call} offset")
-        length = max(self.size - start, 0) if size is None else whole_number(size, f"{call} size")
-        if start % MAP_OFFSET_ALIGNMENT or length % COPY_ALIGNMENT:
-            raise BufferRangeError(
-                f"{call}: offset must be a multiple of {MAP_OFFSET_ALIGNMENT} and size of "
-                f"{COPY_ALIGNMENT} bytes, not {start} and {length}"
-            )
-        if start + length > self.size:
-            raise BufferRangeError(
-                f"{call}: {length} bytes at offset {start} reach beyond the end of the buffer "
-                f"({self.size} bytes)"
-            )
-        return mode, start, length
+        return mode, *check_map_range(offset, size, self.size, call)
 
     def _map_done(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 
+from pers.buffers.core import check_map_range
 from pers.buffers.interfaces import IBufferFactory
 from pers.buffers.mapped_range import MappedRange
 from pers.buffers.staging import STAGING_USAGE, StagingBuffer
@@ -62,17 +63,26 @@ class DeferredStagingBuffer(StagingBuffer):
             BufferStateError: The buffer is being mapped, or was destroyed.
             MapAbortedError: The buffer was destroyed in the meantime, or the device was lost.
         """
-        mapped = await self._inner.map_async(MapMode.WRITE, offset, size)
+        start, length = self._check(offset, size)
+        await self._inner.map_async(MapMode.WRITE)
         try:
-            yield mapped
+            yield self._inner.mapped_range(start, length)
         finally:
-            self.end_mapping(keep_contents=True)
+            self.end_mapping()
 
     @contextmanager
     def map(self, offset: int = 0, size: int | None = None) -> Generator[MappedRange]:
         """The same as `map_async`, but blocks the calling thread."""
-        mapped = self._inner.map(MapMode.WRITE, offset, size)
+        start, length = self._check(offset, size)
+        self._inner.map(MapMode.WRITE)
         try:
-            yield mapped
+            yield self._inner.mapped_range(start, length)
         finally:
-            self.end_mapping(keep_contents=True)
+            self.end_mapping()
+
+    def _check(self, offset: int, size: int | None) -> tuple[int, int]:
+        """Check the part that is wanted.
+
+        The whole is mapped, because all of it has to be at hand when arrays outlive the block.
+        """
+        return check_map_range(offset, size, self.size, f"{self.debug_name!r}: map")

@@ -17,7 +17,7 @@ from pers.buffers.interfaces import IBuffer, IBufferFactory
 from pers.buffers.mapped_range import array_layout, as_bytes_array
 from pers.buffers.types import COPY_ALIGNMENT, MAP_USAGES, BufferDesc, BufferUsage, usage_names
 from pers.buffers.view import BufferView, check_factory
-from pers.errors import BufferStateError, BufferUsageError, RingFullError
+from pers.errors import BufferStateError, BufferUsageError, OutOfMemoryError, RingFullError
 
 __all__ = ["DynamicBuffer", "DynamicBufferStats", "DynamicUpdate"]
 
@@ -53,6 +53,16 @@ class _Frame:
     def __init__(self, base: int) -> None:
         self.base = base
         self.tag = UsageTag()
+
+
+@attrs.frozen
+class _Outgrown:
+    """What a frame stood on before it grew: bytes `start` to `end` of it are written there."""
+
+    buffer: Buffer
+    memory: npt.NDArray[np.uint8]
+    start: int
+    end: int
 
 
 class DynamicBuffer(BufferView[Buffer]):
@@ -96,10 +106,12 @@ class DynamicBuffer(BufferView[Buffer]):
         """
         check_factory("DynamicBuffer", factory)
         if isinstance(desc_or_size, BufferDesc):
-            size, usage = desc_or_size.size, desc_or_size.usage
-            debug_name = desc_or_size.debug_name or debug_name
+            desc = desc_or_size
         else:
             size = whole_number(desc_or_size, f"DynamicBuffer {debug_name!r}: size", minimum=1)
+            desc = BufferDesc(size, usage)
+        size, usage = desc.size, desc.usage
+        debug_name = desc.debug_name or debug_name
         if usage & MAP_USAGES:
             raise BufferUsageError(
                 f"DynamicBuffer {debug_name!r} reaches its memory on its own; do not ask for "
@@ -112,12 +124,14 @@ class DynamicBuffer(BufferView[Buffer]):
         self._usage = usage | BufferUsage.COPY_DST
         self._name = debug_name or "DynamicBuffer"
         self._alignment = _offset_alignment(usage, factory)
-        self._frame_size = align_up(max(size, 1), self._alignment)
-        self._shadow = np.zeros(self._frame_size, np.uint8)
+        self._frames: list[_Frame]
+        self._frame_size: int
+        self._next: int
+        self._shadow: npt.NDArray[np.uint8]
+        self._outgrown: list[_Outgrown] = []
         self._update: DynamicUpdate | None = None
         self._peak = self._updates = self._bytes = self._stalls = self._grows = 0
-        self._next = 0
-        self._lay_out(first_base=0)
+        self._lay_out(0, align_up(max(size, 1), self._alignment))
 
     @property
     def alignment(self) -> int:
@@ -141,9 +155,10 @@ class DynamicBuffer(BufferView[Buffer]):
         """Start a frame: use the result in a ``with`` or ``async with`` block.
 
         At the end of the block the data is on its way to the GPU, for everything that is
-        submitted later. When the block raises, the frame is taken back.
+        submitted later. When the block raises, the frame is taken back. Errors are raised on
+        entering the block.
 
-        Raises (on entering the block):
+        Raises:
             BufferStateError: An update is open already, or the buffer was destroyed.
             RingFullError: All frames are used by commands that were recorded but not submitted,
                 which no waiting can change.
@@ -181,17 +196,22 @@ class DynamicBuffer(BufferView[Buffer]):
         """Where the current frame starts in the buffer (bytes)."""
         return self._frames[self._next].base
 
-    def reserve(self, used: int) -> npt.NDArray[np.uint8]:
-        """Return the frame's memory on the CPU, at least `used` bytes large."""
-        if used > self._frame_size:
-            self._grow(used)
+    def reserve(self, used: int, needed: int) -> npt.NDArray[np.uint8]:
+        """Return the frame's memory on the CPU, at least `needed` bytes large."""
+        if needed > self._frame_size:
+            self._grow(used, needed)
         return self._shadow
 
     def close_frame(self, used: int, *, keep: bool) -> None:
         """End the update; with `keep`, queue the write and go on to the next frame."""
         self._update = None
+        outgrown, self._outgrown = self._outgrown, []
         if not keep:
             return
+        for old in outgrown:
+            self._shadow[old.start : old.end] = old.memory[old.start : old.end]
+            # For what was recorded with the smaller buffer before the frame outgrew it.
+            self._inner.owner.write_buffer(old.buffer, self.base, self._shadow[: old.end])
         nbytes = align_up(used, COPY_ALIGNMENT)
         if nbytes:
             self._inner.owner.write_buffer(self._inner, self.base, self._shadow[:nbytes])
@@ -200,24 +220,37 @@ class DynamicBuffer(BufferView[Buffer]):
         self._updates += 1
         self._bytes += nbytes
 
-    def _grow(self, used: int) -> None:
-        shadow = np.zeros(align_up(max(used, 2 * self._frame_size), self._alignment), np.uint8)
-        shadow[: self._frame_size] = self._shadow
-        first_base = self.base
-        self._shadow, self._frame_size = shadow, shadow.size
-        self._next = 0
-        # The current frame keeps its place, so that offsets given out in it stay right.
-        self._lay_out(first_base)
+    def _grow(self, used: int, needed: int) -> None:
+        # Arrays given out in the frame look at its old memory, and are written to until it ends.
+        start = self._outgrown[-1].end if self._outgrown else 0
+        end = align_up(used, COPY_ALIGNMENT)
+        outgrown = _Outgrown(self._inner, self._shadow, start, end)
+        # The frame keeps its place, so that offsets given out in it stay right.
+        self._lay_out(self.base, align_up(max(needed, 2 * self._frame_size), self._alignment))
+        self._outgrown.append(outgrown)
         self._grows += 1
         self.enter_frame()
 
-    def _lay_out(self, first_base: int) -> None:
-        size = first_base + self._frame_count * self._frame_size
+    def _lay_out(self, first_base: int, frame_size: int) -> None:
+        """Make buffer, memory and frames; when that raises, nothing has changed."""
+        size = first_base + self._frame_count * frame_size
         desc = BufferDesc(size, self._usage, debug_name=self._name)
-        self._inner = core_buffer(self._factory.create_buffer(desc), "DynamicBuffer")
+        inner = core_buffer(self._factory.create_buffer(desc), "DynamicBuffer")
+        self._shadow = _zeros(frame_size, self._name)
+        self._inner, self._frame_size, self._next = inner, frame_size, 0
         self._frames = [
-            _Frame(first_base + index * self._frame_size) for index in range(self._frame_count)
+            _Frame(first_base + index * frame_size) for index in range(self._frame_count)
         ]
+
+
+def _zeros(nbytes: int, name: str) -> npt.NDArray[np.uint8]:
+    try:
+        return np.zeros(nbytes, np.uint8)
+    except MemoryError:
+        raise OutOfMemoryError(
+            f"DynamicBuffer {name!r}: the host has no memory for a frame of {nbytes} bytes; "
+            "write less in a frame"
+        ) from None
 
 
 class DynamicUpdate:
@@ -256,8 +289,8 @@ class DynamicUpdate:
         start = align_up(self._used, self._ring.alignment)
         if shape is None:
             available = max(self._ring.stats.frame_size - start, 0)
-            item = array_layout(dtype, 0, 0, "DynamicUpdate: as_array")[0]
-            shape = available // item.itemsize
+            array_layout(dtype, 0, 0, "DynamicUpdate: as_array")
+            shape = available // np.dtype(dtype).itemsize
         actual, dimensions = array_layout(dtype, shape, 2**62, "DynamicUpdate: as_array")
         nbytes = math.prod(dimensions) * actual.itemsize
         memory = self._take(start, nbytes)
@@ -325,7 +358,7 @@ class DynamicUpdate:
 
     def _take(self, start: int, nbytes: int) -> npt.NDArray[np.uint8]:
         end = start + nbytes
-        memory = self._ring.reserve(end)
+        memory = self._ring.reserve(self._used, end)
         self._used, self._offset = end, start
         return memory[start:end]
 

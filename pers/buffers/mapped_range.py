@@ -43,7 +43,7 @@ def as_bytes_array(data: Data, what: str) -> npt.NDArray[np.uint8]:
                 f"not {type(data).__name__}"
             ) from None
         array = np.asarray(view)
-    if array.dtype.hasobject:
+    if array.dtype.hasobject or array.dtype.kind == "U":
         raise BufferUsageError(f"{what} takes plain numbers, not dtype {array.dtype}")
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
@@ -54,11 +54,12 @@ def array_layout(
     """Check that an array of `dtype` and `shape` fits into `nbytes`.
 
     Returns:
-        The dtype, and the shape with None replaced by "as many as fit, in one dimension".
+        The dtype, and the shape with None replaced by "as many as fit, in one dimension". The
+        dimensions of a subarray dtype are moved to the end of the shape, as NumPy does.
     """
     try:
         actual = np.dtype(dtype)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise BufferUsageError(f"{what}: {dtype!r} is no NumPy dtype ({error})") from None
     if actual.hasobject or actual.itemsize == 0:
         raise BufferUsageError(f"{what}: an array of dtype {actual} cannot live in a buffer")
@@ -68,7 +69,7 @@ def array_layout(
                 f"{what}: {nbytes} bytes are no whole number of {actual} items "
                 f"({actual.itemsize} bytes each); pass a shape"
             )
-        return actual, (nbytes // actual.itemsize,)
+        shape = nbytes // actual.itemsize
     dimensions = shape if isinstance(shape, tuple) else (shape,)
     checked = tuple(whole_number(length, f"{what}: a shape's length") for length in dimensions)
     needed = math.prod(checked) * actual.itemsize
@@ -77,7 +78,8 @@ def array_layout(
             f"{what}: an array of shape {checked} and dtype {actual} takes {needed} bytes, "
             f"but the range has {nbytes}"
         )
-    return actual, checked
+    base, inner = actual.subdtype or (actual, ())
+    return base, (*checked, *inner)
 
 
 class Lease:
@@ -166,7 +168,8 @@ class Mapping:
     @property
     def live_views(self) -> int:
         """How many arrays (counted with their slices as one) look at the memory."""
-        return 0 if self._lease is None else self._lease.live_views
+        lease = self._lease
+        return 0 if lease is None else lease.live_views
 
     @property
     def ended(self) -> bool:
@@ -203,12 +206,13 @@ class Mapping:
 
     def window(self, offset: int, size: int) -> npt.NDArray[np.uint8]:
         """Return mapped bytes as an array."""
-        if self._lease is None:
+        lease = self._lease  # read once: the device may be closed meanwhile, on any thread
+        if lease is None:
             raise BufferStateError(
                 f"{self.name}: this mapped range is dead, because the buffer was unmapped or "
                 "destroyed; map the buffer again"
             )
-        return self._lease.open_window(
+        return lease.open_window(
             self._address + offset - self.offset, size, writable=self.mode is MapMode.WRITE
         )
 

@@ -24,6 +24,7 @@ from pers.textures import (
     TextureRows,
     mip_extent,
     texture_info,
+    three_numbers,
 )
 
 if TYPE_CHECKING:
@@ -262,14 +263,9 @@ class ReadbackBuffer(BufferView[MappableBuffer]):
             pixels = pixels.view(dtype)
         return pixels if shape is None else pixels.reshape(shape)
 
-    def _rows(
-        self, source: TexelCopyTextureInfo, size: int | tuple[int, int, int] | None
-    ) -> TextureRows:
-        if isinstance(size, int):
-            raise BufferRangeError(
-                f"{self.debug_name!r}: copy_from: a size of pixels is (width, height, layers)"
-            )
-        width, height, layers = mip_extent(source) if size is None else size
+    def _rows(self, source: TexelCopyTextureInfo, size: Any) -> TextureRows:
+        what = f"{self.debug_name!r}: copy_from: size (width, height, layers)"
+        width, height, layers = mip_extent(source) if size is None else three_numbers(size, what)
         rows = TextureRows(source.texture.format, width, height, layers)
         if rows.nbytes > self.size:
             raise BufferRangeError(

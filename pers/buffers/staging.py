@@ -53,10 +53,14 @@ class StagingBuffer(BufferView[IMappableBuffer]):
             texture: Whose size and format count.
             offset: Where to start (bytes).
         """
+        call = f"{self.debug_name!r}: write_pixels"
+        texture = texture_info(texture, call).texture
+        start = whole_number(offset, f"{call}: offset", maximum=self.size)
+        data = np.asarray(pixels)
         rows = TextureRows(texture.format, texture.width, texture.height, texture.layers)
-        rows.check(pixels)
-        memory = self.mapped_array(np.uint8, rows.nbytes, offset)
-        rows.view(memory)[...] = pixels.view(rows.format.dtype)
+        rows.check(data)
+        memory = self._inner.mapped_data.as_array(np.uint8, start + rows.nbytes)
+        rows.view(memory[start:])[...] = data.view(rows.format.dtype)
 
     def as_array(
         self, dtype: npt.DTypeLike = np.uint8, shape: int | tuple[int, ...] | None = None
@@ -70,13 +74,6 @@ class StagingBuffer(BufferView[IMappableBuffer]):
             shape: Shape, or None for one dimension with all that fits.
         """
         return self._inner.mapped_data.as_array(dtype, shape)
-
-    def mapped_array(self, dtype: npt.DTypeLike, count: int, offset: int) -> npt.NDArray[Any]:
-        """Return `count` items that start at `offset` (bytes) of the mapped buffer."""
-        whole = self._inner.mapped_data.as_array(np.uint8)
-        end = offset + count * np.dtype(dtype).itemsize
-        self._inner.mapped_data.as_array(np.uint8, end)  # checks the range
-        return whole[offset:end].view(dtype)
 
     def upload_to(
         self,
@@ -105,32 +102,31 @@ class StagingBuffer(BufferView[IMappableBuffer]):
             if size is None:
                 size = max(min(self.size - start, target.size - goal), 0)
             nbytes = whole_number(size, f"{call}: size")
-            self.end_mapping(keep_contents=True)
+            self.end_mapping()
             encoder.copy_buffer_to_buffer(self._inner, start, target, goal, nbytes)
         else:
             place = texture_info(target, call)
             if isinstance(size, int):
                 raise BufferRangeError(f"{call}: a size of pixels is (width, height, layers)")
-            self.end_mapping(keep_contents=True)
+            self.end_mapping()
             source = TexelCopyBufferInfo(self._inner, start)
             encoder.copy_buffer_to_texture(source, place, size)
 
-    def end_mapping(self, *, keep_contents: bool) -> None:
+    def end_mapping(self) -> None:
         """Unmap. When arrays still look at the memory, leave it to them and take new memory."""
         if not self._inner.is_mapped:
             return
         try:
             self._inner.unmap()
         except MappedViewsError:
-            self._replace(self._inner.mapped_data if keep_contents else None)
+            self._replace(self._inner.mapped_data)
 
-    def _replace(self, contents: MappedRange | None) -> None:
+    def _replace(self, contents: MappedRange) -> None:
         old = self._inner
         new = self._factory.create_mappable_buffer(
             BufferDesc(old.size, old.usage, mapped_at_creation=True, debug_name=old.debug_name)
         )
-        if contents is not None:
-            new.mapped_data.write(contents.as_array(), contents.offset)
+        new.mapped_data.write(contents.as_array())
         new.unmap()
         self._inner = new
         old.destroy()

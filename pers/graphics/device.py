@@ -73,7 +73,9 @@ from pers.graphics.types import (
     RenderPipelineDescriptor,
     SamplerDescriptor,
     TextureDescriptor,
-    to_format,
+    check_sample_count,
+    to_color_format,
+    to_depth_format,
 )
 from pers.textures import (
     ITexture,
@@ -199,6 +201,10 @@ class RenderDevice(IRenderDevice):
         call = f"create_bind_group {label!r}"
         self.check_alive(call)
         of_type(layout, BindGroupLayout, call)
+        if not isinstance(resources, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValidationError(
+                f"{call} takes a dict from binding numbers to resources, not {resources!r}"
+            )
         wanted = {entry.binding for entry in layout.entries}
         if wanted != set(resources):
             raise ValidationError(
@@ -226,6 +232,7 @@ class RenderDevice(IRenderDevice):
     def create_render_pipeline(self, descriptor: RenderPipelineDescriptor) -> IPipeline:
         of_type(descriptor, RenderPipelineDescriptor, "create_render_pipeline")
         call = f"create_render_pipeline {descriptor.label!r}"
+        check_sample_count(descriptor.sample_count, f"{call}: sample_count")
         shader = owned(descriptor.shader, ShaderModule, self, call)
         return self._pipeline(
             descriptor,
@@ -253,8 +260,8 @@ class RenderDevice(IRenderDevice):
         sample_count: int = 1,
         label: str = "",
     ) -> IFrameBuffer:
-        if not color_formats and depth_format is None:
-            raise ValidationError(f"frame buffer {label!r} needs a colour or a depth format")
+        call = f"create_frame_buffer {label!r}"
+        targets = self._targets(call, color_formats, depth_format, sample_count)
         readable = (
             TextureUsage.RENDER_ATTACHMENT | TextureUsage.COPY_SRC | TextureUsage.TEXTURE_BINDING
         )
@@ -267,19 +274,20 @@ class RenderDevice(IRenderDevice):
                 TextureDescriptor(width, height, texture_format, usage, name, sample_count=samples)
             )
 
-        colors = tuple(make(f, f"color {i}", readable, 1) for i, f in enumerate(color_formats))
+        formats = targets.color_formats
+        colors = tuple(make(f, f"color {i}", readable, 1) for i, f in enumerate(formats))
         multisampled: tuple[Texture, ...] = ()
         if sample_count != 1:
             multisampled = tuple(
                 make(f, f"samples {i}", TextureUsage.RENDER_ATTACHMENT, sample_count)
-                for i, f in enumerate(color_formats)
+                for i, f in enumerate(formats)
             )
         depth = None
-        if depth_format is not None:
+        if targets.depth_format is not None:
             usage = TextureUsage.RENDER_ATTACHMENT | TextureUsage.TEXTURE_BINDING
             if sample_count == 1:
                 usage |= TextureUsage.COPY_SRC
-            depth = make(depth_format, "depth", usage, sample_count)
+            depth = make(targets.depth_format, "depth", usage, sample_count)
         return FrameBuffer(colors, depth, multisampled, label)
 
     def create_query_set(
@@ -313,11 +321,8 @@ class RenderDevice(IRenderDevice):
         label: str = "",
     ) -> IRenderBundleEncoder:
         self.check_alive("create_render_bundle_encoder")
-        targets = Targets(
-            tuple(map(to_format, items_of(color_formats, "create_render_bundle_encoder"))),
-            None if depth_format is None else to_format(depth_format),
-            sample_count,
-        )
+        call = f"create_render_bundle_encoder {label!r}"
+        targets = self._targets(call, color_formats, depth_format, sample_count)
         return RenderBundleEncoder(self, targets, label)
 
     def create_surface(self, canvas: Any) -> ISurface:
@@ -373,6 +378,11 @@ class RenderDevice(IRenderDevice):
         """Queue a write; see `IRenderQueue.write_buffer`."""
         self._queue.write_buffer(buffer, offset, data)
 
+    def submit_uploads(self) -> None:
+        """Submit what the belt holds back, if the device is still there."""
+        if not self._closed:
+            self._belt.submit_pending()
+
     def lose(self, info: DeviceLostInfo) -> None:
         """End the device: abort maps, destroy buffers, tell who waits."""
         with self._queue.lock, self._lock:
@@ -419,6 +429,25 @@ class RenderDevice(IRenderDevice):
                 f"{limits.max_texture_array_layers}"
             )
         return Texture(self, descriptor, self.native.create_texture(descriptor))
+
+    def _targets(
+        self,
+        call: str,
+        color_formats: Sequence[TextureFormat],
+        depth_format: TextureFormat | None,
+        sample_count: int,
+    ) -> Targets:
+        """Check what is to be drawn to."""
+        colors = tuple(map(to_color_format, items_of(color_formats, f"{call}: color_formats")))
+        depth = None if depth_format is None else to_depth_format(depth_format)
+        check_sample_count(sample_count, f"{call}: sample_count")
+        limit = self._limits.max_color_attachments
+        if len(colors) > limit or (not colors and depth is None):
+            raise ValidationError(
+                f"{call}: it takes 1 to {limit} colour formats, or none and a depth format; not "
+                f"{len(colors)}"
+            )
+        return Targets(colors, depth, sample_count)
 
     def _pipeline(
         self,
@@ -608,8 +637,10 @@ class RenderQueue(IRenderQueue):
         start = whole_number(offset, f"{call}: offset")
         check_bytes(core, start, source.nbytes, call)
         core.check_usable(call)
+        if core.usage_tag.is_recorded:  # or the write would overtake an upload
+            device.submit_uploads()
         if source.nbytes:
-            self._device.native.write_buffer(core, start, source)
+            device.native.write_buffer(core, start, source)
 
     def write_texture(
         self, target: TexelCopyTextureInfo | ITexture, pixels: npt.NDArray[Any]
@@ -632,8 +663,10 @@ class RenderQueue(IRenderQueue):
         rows.check(data if layers > 1 or data.ndim < 3 + (channels > 1) else data[0])
         size = (width, height, layers)
         texture_place(device, target, size, TextureUsage.COPY_DST, "write_texture")
+        if place.texture.usage_tag.is_recorded:
+            device.submit_uploads()
         if data.size:
-            self._device.native.write_texture(place, np.ascontiguousarray(data), size)
+            device.native.write_texture(place, np.ascontiguousarray(data), size)
 
     def on_work_done(self) -> Submission:
         return self.submit([])

@@ -35,6 +35,7 @@ from pers.textures import (
     TextureRows,
     TextureUsage,
     mip_extent,
+    three_numbers,
 )
 
 if TYPE_CHECKING:
@@ -352,24 +353,16 @@ def texture_place(
     level = whole_number(
         place.mip_level, f"{call}: mip_level", maximum=texture.mip_levels - 1, error=ValidationError
     )
-    origin = _three(place.origin, f"{call}: origin")
+    origin = place.origin
     checked = TexturePlace(texture, level, origin)
-    available = mip_extent(TexelCopyTextureInfo(texture, level, origin))
-    extent = available if size is None else _three(size, f"{call}: size")
+    available = mip_extent(place)
+    extent = available if size is None else three_numbers(size, f"{call}: size")
     if any(wanted > there for wanted, there in zip(extent, available, strict=True)):
         raise BufferRangeError(
             f"{call}: {extent} (width, height, layers) at {origin} reach beyond {texture.name}, "
             f"where {available} are left in mip level {level}"
         )
     return checked, extent
-
-
-def _three(value: tuple[int, int, int], what: str) -> tuple[int, int, int]:
-    try:
-        x, y, z = value
-    except (TypeError, ValueError):
-        raise BufferRangeError(f"{what} takes three whole numbers, not {value!r}") from None
-    return whole_number(x, what), whole_number(y, what), whole_number(z, what)
 
 
 def _color(value: tuple[float, float, float, float], call: str) -> Color:

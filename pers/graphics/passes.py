@@ -80,8 +80,8 @@ class PassBase:
             raise ValidationError(
                 f"{self._name}: set_bind_group index must be 0 to {limit - 1}, not {index!r}"
             )
-        checked = tuple(items_of(offsets, f"{self._name}: set_bind_group dynamic_offsets"))
-        group.check_offsets(checked, f"{self._name}: set_bind_group {index}")
+        given = items_of(offsets, f"{self._name}: set_bind_group dynamic_offsets")
+        checked = group.check_offsets(given, f"{self._name}: set_bind_group {index}")
         for resource in group.resources:
             self._recording.use(resource)
         return group, checked
@@ -422,6 +422,8 @@ class RecordedCommands(NativeRenderCommands):
     ) -> None:
         for number in (index_count, instance_count, first_index, first_instance):
             uint32(number)
+        if not -(2**31) <= operator.index(base_vertex) < 2**31:
+            raise OverflowError(base_vertex)
         numbers = (index_count, instance_count, first_index, base_vertex, first_instance)
         self._calls.append(("draw_indexed", numbers))
 

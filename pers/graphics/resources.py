@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pers._tracking import Guard, Trackable, UsageTag
@@ -125,23 +126,30 @@ class BindGroup(DeviceObject, IBindGroup):
     def layout(self) -> BindGroupLayout:
         return self._layout
 
-    def check_offsets(self, offsets: tuple[int, ...], call: str) -> None:
-        """Raise unless there is one fitting offset for each dynamic binding (WebGPU §16.2)."""
-        if len(offsets) != len(self.dynamic):
+    def check_offsets(self, offsets: Sequence[int], call: str) -> tuple[int, ...]:
+        """Return the offsets if one fits each dynamic binding (WebGPU §14.1), or raise."""
+        try:
+            checked = tuple(map(operator.index, offsets))
+        except TypeError:
+            raise BufferRangeError(
+                f"{call}: dynamic offsets are whole numbers of bytes, not {offsets!r}"
+            ) from None
+        if len(checked) != len(self.dynamic):
             raise ValidationError(
-                f"{call}: {self.name} takes {len(self.dynamic)} dynamic offsets, not {len(offsets)}"
+                f"{call}: {self.name} takes {len(self.dynamic)} dynamic offsets, not {len(checked)}"
             )
-        for offset, (bound, alignment) in zip(offsets, self.dynamic, strict=True):
-            if not isinstance(offset, int) or offset < 0 or offset % alignment:
+        for offset, (bound, alignment) in zip(checked, self.dynamic, strict=True):
+            if offset < 0 or offset % alignment:
                 raise BufferRangeError(
-                    f"{call}: dynamic offsets are multiples of {alignment} bytes on this device, "
-                    f"not {offset!r}"
+                    f"{call}: dynamic offsets into {bound.buffer.label} are multiples of "
+                    f"{alignment} bytes on this device, not {offset}"
                 )
             if bound.offset + offset + bound.size > bound.buffer.size:
                 raise BufferRangeError(
                     f"{call}: dynamic offset {offset} puts a record of {bound.size} bytes beyond "
                     f"the end of {bound.buffer.label} ({bound.buffer.size} bytes)"
                 )
+        return checked
 
 
 class RenderBundle(DeviceObject, IRenderBundle):
@@ -245,10 +253,14 @@ class Texture(DeviceObject, ITexture):
         return not self._destroyed
 
     def destroy(self) -> None:
-        with self.guard:
-            if not self._destroyed:
-                self._destroyed = True
-                self.native.destroy()
+        try:
+            if self.usage_tag.is_recorded:
+                self.device.submit_uploads()
+        finally:
+            with self.guard:
+                if not self._destroyed:
+                    self._destroyed = True
+                    self.native.destroy()
 
     def check_usable(self, call: str) -> None:
         """Raise when it was destroyed."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeAlias, get_args
 
 import attrs
 import numpy as np
 import numpy.typing as npt
 
-from pers._checks import whole_number
+from pers._checks import items_of, whole_number
 from pers.buffers.interfaces import IBuffer
 from pers.errors import ValidationError
 from pers.textures import TextureFormat, TextureUsage
@@ -85,6 +85,92 @@ def _not_negative(instance: object, attribute: attrs.Attribute[int], value: Any)
     whole_number(value, f"{type(instance).__name__}.{attribute.name}", error=ValidationError)
 
 
+def _uint32(instance: object, attribute: attrs.Attribute[int], value: Any) -> None:
+    what = f"{type(instance).__name__}.{attribute.name}"
+    whole_number(value, what, maximum=2**32 - 1, error=ValidationError)
+
+
+def _of(kind: type[Any]) -> Callable[[object, attrs.Attribute[Any], Any], None]:
+    """Return a validator for a field that is a `kind`."""
+
+    def check(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if not isinstance(value, kind):
+            raise ValidationError(
+                f"{type(instance).__name__}.{attribute.name} must be a {kind.__name__}, "
+                f"not {value!r}"
+            )
+
+    return check
+
+
+def _one_of(literal: Any) -> Callable[[object, attrs.Attribute[Any], Any], None]:
+    """Return a validator for a field of a ``Literal`` type."""
+    choices = get_args(literal)
+
+    def check(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if not isinstance(value, str) or value not in choices:
+            raise ValidationError(
+                f"{type(instance).__name__}.{attribute.name} must be one of "
+                f"{', '.join(choices)}, not {value!r}"
+            )
+
+    return check
+
+
+def _to_tuple(value: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(items_of(value, "a descriptor"))
+
+
+def _all(kind: type[Any]) -> Callable[[object, attrs.Attribute[Any], Any], None]:
+    """Return a validator for a field that is a tuple of `kind`."""
+
+    def check(instance: object, attribute: attrs.Attribute[Any], value: tuple[Any, ...]) -> None:
+        for item in value:
+            if not isinstance(item, kind):
+                raise ValidationError(
+                    f"{type(instance).__name__}.{attribute.name} takes {kind.__name__} objects, "
+                    f"not {item!r}"
+                )
+
+    return check
+
+
+def _samples(instance: object, attribute: attrs.Attribute[int], value: Any) -> None:
+    check_sample_count(value, f"{type(instance).__name__}.{attribute.name}")
+
+
+def check_sample_count(value: object, what: str) -> None:
+    """Raise unless a pixel can have that many samples (WebGPU §6.1)."""
+    if whole_number(value, what, error=ValidationError) not in (1, 4):
+        raise ValidationError(f"{what} must be 1 or 4, not {value} (WebGPU §6.1)")
+
+
+def to_color_format(value: Any) -> TextureFormat:
+    """Return a format that a colour target can have."""
+    texture_format = to_format(value)
+    if texture_format.is_depth:
+        raise ValidationError(f"{texture_format.value} holds depths; use a format with colours")
+    return texture_format
+
+
+def to_depth_format(value: Any) -> TextureFormat:
+    """Return a format that a depth target can have."""
+    texture_format = to_format(value)
+    if not texture_format.is_depth:
+        raise ValidationError(f"{texture_format.value} holds colours; use depth32float, say")
+    return texture_format
+
+
+def _to_stages(value: Any) -> ShaderStage:
+    bits = whole_number(value, "a binding's visibility", error=ValidationError)
+    if bits == 0 or bits & ~7:
+        raise ValidationError(
+            f"visibility {bits:#x} is empty or has unknown bits; "
+            "combine members of pers.ShaderStage"
+        )
+    return ShaderStage(bits)
+
+
 def to_format(value: Any) -> TextureFormat:
     """Return a `TextureFormat` given as such or by WebGPU's name."""
     try:
@@ -128,17 +214,12 @@ class TextureDescriptor:
     height: int = attrs.field(validator=_positive)
     format: TextureFormat = attrs.field(converter=to_format)
     usage: TextureUsage = attrs.field(converter=_to_texture_usage)
-    label: str = ""
+    label: str = attrs.field(default="", validator=_of(str))
     layers: int = attrs.field(default=1, validator=_positive)
     mip_levels: int = attrs.field(default=1, validator=_positive)
-    sample_count: int = attrs.field(default=1, validator=_positive)
+    sample_count: int = attrs.field(default=1, validator=_samples)
 
     def __attrs_post_init__(self) -> None:
-        if self.sample_count not in (1, 4):
-            raise ValidationError(
-                f"texture {self.label!r}: sample_count must be 1 or 4 (WebGPU §6.1), "
-                f"not {self.sample_count}"
-            )
         if self.mip_levels > max(self.width, self.height).bit_length():
             raise ValidationError(
                 f"texture {self.label!r}: {self.width}x{self.height} has at most "
@@ -150,13 +231,15 @@ class TextureDescriptor:
 class SamplerDescriptor:
     """How a shader reads between pixels and beyond edges."""
 
-    mag_filter: FilterMode = "linear"
-    min_filter: FilterMode = "linear"
-    mipmap_filter: FilterMode = "nearest"
-    address_mode: AddressMode = "clamp-to-edge"
-    compare: CompareFunction | None = None
-    max_anisotropy: int = 1
-    label: str = ""
+    mag_filter: FilterMode = attrs.field(default="linear", validator=_one_of(FilterMode))
+    min_filter: FilterMode = attrs.field(default="linear", validator=_one_of(FilterMode))
+    mipmap_filter: FilterMode = attrs.field(default="nearest", validator=_one_of(FilterMode))
+    address_mode: AddressMode = attrs.field(default="clamp-to-edge", validator=_one_of(AddressMode))
+    compare: CompareFunction | None = attrs.field(
+        default=None, validator=attrs.validators.optional(_one_of(CompareFunction))
+    )
+    max_anisotropy: int = attrs.field(default=1, validator=_positive)
+    label: str = attrs.field(default="", validator=_of(str))
 
 
 @attrs.frozen
@@ -187,35 +270,36 @@ class BindingLayout:
         storage_format: For ``storage-texture``: the format the shader writes.
     """
 
-    binding: int
-    kind: BindingKind
-    visibility: ShaderStage = ShaderStage.VERTEX | ShaderStage.FRAGMENT
-    dynamic_offset: bool = False
-    min_size: int = 0
-    storage_format: TextureFormat | None = None
+    binding: int = attrs.field(validator=_uint32)
+    kind: BindingKind = attrs.field(validator=_one_of(BindingKind))
+    visibility: ShaderStage = attrs.field(
+        default=ShaderStage.VERTEX | ShaderStage.FRAGMENT, converter=_to_stages
+    )
+    dynamic_offset: bool = attrs.field(default=False, validator=_of(bool))
+    min_size: int = attrs.field(default=0, validator=_not_negative)
+    storage_format: TextureFormat | None = attrs.field(
+        default=None, converter=attrs.converters.optional(to_format)
+    )
 
     def __attrs_post_init__(self) -> None:
-        whole_number(self.binding, "a binding's number", error=ValidationError)
-        if self.kind not in get_args(BindingKind):
-            raise ValidationError(
-                f"binding {self.binding}: kind must be one of {', '.join(get_args(BindingKind))}, "
-                f"not {self.kind!r}"
-            )
         if self.dynamic_offset and self.kind not in BUFFER_KINDS:
             raise ValidationError(
                 f"binding {self.binding}: only buffers can have dynamic offsets, not {self.kind}"
             )
-
-
-def _to_tuple(value: Sequence[Any]) -> tuple[Any, ...]:
-    return tuple(value)
+        if self.kind == "storage-texture" and self.storage_format is None:
+            raise ValidationError(
+                f"binding {self.binding}: a storage texture needs the format that the shader "
+                "writes; pass storage_format"
+            )
 
 
 @attrs.frozen
 class BindGroupLayout:
     """What the ``@binding`` numbers of one ``@group`` are. A value: equal layouts are the same."""
 
-    entries: tuple[BindingLayout, ...] = attrs.field(converter=_to_tuple)
+    entries: tuple[BindingLayout, ...] = attrs.field(
+        converter=_to_tuple, validator=_all(BindingLayout)
+    )
 
     def __attrs_post_init__(self) -> None:
         numbers = [entry.binding for entry in self.entries]
@@ -246,9 +330,9 @@ _VERTEX_FORMATS: Mapping[tuple[str, int], str] = {
 class VertexAttribute:
     """One ``@location`` of a vertex shader, and where its data lies in a vertex."""
 
-    location: int
-    format: str
-    offset: int = 0
+    location: int = attrs.field(validator=_uint32)
+    format: str = attrs.field(validator=_of(str))
+    offset: int = attrs.field(default=0, validator=_not_negative)
 
 
 @attrs.frozen
@@ -262,8 +346,10 @@ class VertexLayout:
     """
 
     stride: int = attrs.field(validator=_positive)
-    attributes: tuple[VertexAttribute, ...] = attrs.field(converter=_to_tuple)
-    step_mode: StepMode = "vertex"
+    attributes: tuple[VertexAttribute, ...] = attrs.field(
+        converter=_to_tuple, validator=_all(VertexAttribute)
+    )
+    step_mode: StepMode = attrs.field(default="vertex", validator=_one_of(StepMode))
 
     @classmethod
     def from_dtype(
@@ -277,7 +363,10 @@ class VertexLayout:
         Raises:
             ValidationError: The dtype has no fields, or a field fits no vertex format.
         """
-        record = np.dtype(dtype)
+        try:
+            record = np.dtype(dtype)
+        except (TypeError, ValueError) as error:
+            raise ValidationError(f"{dtype!r} is no NumPy dtype ({error})") from None
         if record.fields is None or record.names is None:
             raise ValidationError(f"a vertex layout needs a structured dtype, not {record}")
         fields = {str(name): field for name, field in record.fields.items()}
@@ -299,29 +388,35 @@ class VertexLayout:
 class BlendState:
     """How a fragment's colour and what is there become the new colour."""
 
-    src: BlendFactor = "src-alpha"
-    dst: BlendFactor = "one-minus-src-alpha"
-    operation: BlendOperation = "add"
-    src_alpha: BlendFactor = "one"
-    dst_alpha: BlendFactor = "one-minus-src-alpha"
-    operation_alpha: BlendOperation = "add"
+    src: BlendFactor = attrs.field(default="src-alpha", validator=_one_of(BlendFactor))
+    dst: BlendFactor = attrs.field(default="one-minus-src-alpha", validator=_one_of(BlendFactor))
+    operation: BlendOperation = attrs.field(default="add", validator=_one_of(BlendOperation))
+    src_alpha: BlendFactor = attrs.field(default="one", validator=_one_of(BlendFactor))
+    dst_alpha: BlendFactor = attrs.field(
+        default="one-minus-src-alpha", validator=_one_of(BlendFactor)
+    )
+    operation_alpha: BlendOperation = attrs.field(default="add", validator=_one_of(BlendOperation))
 
 
 @attrs.frozen
 class ColorTarget:
     """One colour output of a fragment shader."""
 
-    format: TextureFormat = attrs.field(converter=to_format)
-    blend: BlendState | None = None
+    format: TextureFormat = attrs.field(converter=to_color_format)
+    blend: BlendState | None = attrs.field(
+        default=None, validator=attrs.validators.optional(_of(BlendState))
+    )
 
 
 @attrs.frozen
 class DepthState:
     """How fragments are compared with the depth buffer."""
 
-    format: TextureFormat = attrs.field(default=TextureFormat.DEPTH32_FLOAT, converter=to_format)
-    compare: CompareFunction = "less"
-    write: bool = True
+    format: TextureFormat = attrs.field(
+        default=TextureFormat.DEPTH32_FLOAT, converter=to_depth_format
+    )
+    compare: CompareFunction = attrs.field(default="less", validator=_one_of(CompareFunction))
+    write: bool = attrs.field(default=True, validator=_of(bool))
 
 
 @attrs.frozen
@@ -343,16 +438,24 @@ class RenderPipelineDescriptor:
     """
 
     shader: Any
-    color_targets: tuple[ColorTarget, ...] = attrs.field(converter=_to_tuple)
-    vertex_buffers: tuple[VertexLayout, ...] = attrs.field(default=(), converter=_to_tuple)
-    bind_groups: tuple[BindGroupLayout, ...] = attrs.field(default=(), converter=_to_tuple)
-    depth: DepthState | None = None
-    topology: Topology = "triangle-list"
-    cull_mode: CullMode = "none"
+    color_targets: tuple[ColorTarget, ...] = attrs.field(
+        converter=_to_tuple, validator=_all(ColorTarget)
+    )
+    vertex_buffers: tuple[VertexLayout, ...] = attrs.field(
+        default=(), converter=_to_tuple, validator=_all(VertexLayout)
+    )
+    bind_groups: tuple[BindGroupLayout, ...] = attrs.field(
+        default=(), converter=_to_tuple, validator=_all(BindGroupLayout)
+    )
+    depth: DepthState | None = attrs.field(
+        default=None, validator=attrs.validators.optional(_of(DepthState))
+    )
+    topology: Topology = attrs.field(default="triangle-list", validator=_one_of(Topology))
+    cull_mode: CullMode = attrs.field(default="none", validator=_one_of(CullMode))
     sample_count: int = 1
-    vertex_entry: str = "vs_main"
-    fragment_entry: str = "fs_main"
-    label: str = ""
+    vertex_entry: str = attrs.field(default="vs_main", validator=_of(str))
+    fragment_entry: str = attrs.field(default="fs_main", validator=_of(str))
+    label: str = attrs.field(default="", validator=_of(str))
 
 
 @attrs.frozen
@@ -367,9 +470,11 @@ class ComputePipelineDescriptor:
     """
 
     shader: Any
-    bind_groups: tuple[BindGroupLayout, ...] = attrs.field(default=(), converter=_to_tuple)
-    entry: str = "main"
-    label: str = ""
+    bind_groups: tuple[BindGroupLayout, ...] = attrs.field(
+        default=(), converter=_to_tuple, validator=_all(BindGroupLayout)
+    )
+    entry: str = attrs.field(default="main", validator=_of(str))
+    label: str = attrs.field(default="", validator=_of(str))
 
 
 @attrs.frozen

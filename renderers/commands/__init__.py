@@ -10,9 +10,9 @@ import typer
 from typer.main import get_command
 
 from renderers.commands import options
-from renderers.commands.info import info
-from renderers.commands.stress import stress
-from renderers.commands.triangle import triangle
+from renderers.commands.info import show_info
+from renderers.commands.stress import run_stress
+from renderers.commands.triangle import draw_triangle
 
 __all__ = ["app", "run"]
 
@@ -21,8 +21,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (info, triangle, stress):
-    app.command()(command)
+app.command("info")(show_info)
+app.command("triangle")(draw_triangle)
+app.command("stress")(run_stress)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -18,7 +18,7 @@ from pers import DeviceInfo, IRenderDevice, PersError, list_adapters, open_devic
 from renderers.commands.options import CommandError, VerboseOption
 from renderers.window import why_no_window
 
-__all__ = ["info"]
+__all__ = ["show_info"]
 
 PACKAGES = ("wgpu", "numpy", "rendercanvas", "glfw", "anyio", "attrs", "typer", "rich", "pillow")
 OPTIONAL_FEATURES = {
@@ -45,7 +45,7 @@ class Part:
     required: bool = False
 
 
-def info(
+def show_info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     verbose: VerboseOption = False,
 ) -> None:
@@ -147,7 +147,8 @@ def _print(report: dict[str, Any], adapters: list[DeviceInfo], parts: list[Part]
     if device := report["device"]:
         limits = [(name, f"{value:,}") for name, value in device["limits"].items()]
         console.print(_table(f"Limits of {device['name']}", ("limit", "value"), limits))
-        console.print(f"[bold]Features[/] {', '.join(device['features'])}", highlight=False)
+        features = ", ".join(device["features"]) or "none; open the device with those it needs"
+        console.print(f"[bold]Features that are on[/] {features}", highlight=False)
 
 
 def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

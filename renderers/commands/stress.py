@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Annotated
 
 import anyio
+import numpy as np
+import numpy.typing as npt
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -28,18 +30,21 @@ from renderers.commands.options import (
     save_png,
 )
 from renderers.report import StressReport
-from renderers.stress import DEPTH_FORMAT, SAMPLES, StressTestRenderer
+from renderers.scene import DEPTH_FORMAT, SAMPLES
+from renderers.stress import StressTestRenderer
 from renderers.window import show
 
-__all__ = ["stress"]
+__all__ = ["run_stress"]
 
 DEFAULT_SIZE = Size(1280, 720)
 DEFAULT_FRAMES = 120
 FRAMES_HELP = f"{DEFAULT_FRAMES}, or until the window is closed"
+Pixels = npt.NDArray[np.uint8]
+
 PICTURE, REPORT = "stress.png", "stress.json"
 
 
-def stress(
+def run_stress(
     objects: Annotated[int, typer.Option(min=1, help="How many objects move.")] = 2000,
     frames: Annotated[
         int | None, typer.Option(min=1, show_default=FRAMES_HELP, help="How many frames.")
@@ -61,10 +66,10 @@ def stress(
         StressTestRenderer(device, objects, size.width, size.height, seed=seed) as renderer,
     ):
         if window:
-            report = anyio.run(_run_in_window, device, renderer, size, frames)
+            report, pixels = anyio.run(_run_in_window, device, renderer, size, frames)
         else:
-            report = anyio.run(_run_offscreen, renderer, frames or DEFAULT_FRAMES)
-        save_png(renderer.screenshot(), output / PICTURE)
+            report, pixels = anyio.run(_run_offscreen, renderer, frames or DEFAULT_FRAMES)
+        save_png(pixels, output / PICTURE)
     text = json.dumps(report.to_json(), indent=2)
     (output / REPORT).write_text(text + "\n", encoding="utf-8")
     if as_json:
@@ -87,14 +92,16 @@ def _raise_for_failures(report: StressReport) -> None:
         )
 
 
-async def _run_offscreen(renderer: StressTestRenderer, frames: int) -> StressReport:
+async def _run_offscreen(renderer: StressTestRenderer, frames: int) -> tuple[StressReport, Pixels]:
     with _progress(frames) as advance:
-        return await renderer.run(frames, lambda _: advance())
+        await renderer.run(frames, lambda _: advance())
+    pixels = renderer.screenshot()
+    return renderer.report(), pixels
 
 
 async def _run_in_window(
     device: IRenderDevice, renderer: StressTestRenderer, size: Size, frames: int | None
-) -> StressReport:
+) -> tuple[StressReport, Pixels]:
     with _progress(frames) as advance:
 
         def draw(target: IFrameBuffer) -> None:
@@ -114,7 +121,7 @@ async def _run_in_window(
             )
     report = renderer.report()
     await renderer.run(1)  # one frame more, offscreen, for the picture
-    return report
+    return report, renderer.screenshot()
 
 
 @contextmanager

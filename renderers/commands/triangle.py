@@ -25,14 +25,14 @@ from renderers.report import FrameTimes, not_drawn
 from renderers.triangle import TriangleRenderer
 from renderers.window import show
 
-__all__ = ["triangle"]
+__all__ = ["draw_triangle"]
 
 DEFAULT_SIZE = Size(800, 600)
 DEFAULT_FRAMES = 60
 FRAMES_HELP = f"{DEFAULT_FRAMES}, or until the window is closed"
 
 
-def triangle(
+def draw_triangle(
     frames: Annotated[
         int | None, typer.Option(min=1, show_default=FRAMES_HELP, help="How many frames.")
     ] = None,

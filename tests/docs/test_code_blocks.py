@@ -152,6 +152,6 @@ def test_a_command_that_is_wrong_is_noticed(line: str) -> None:
 
 def test_every_block_is_of_a_language_that_is_tested() -> None:
     known = {"python", "sh", "text", "{eval-rst}", "{toctree}"}
-    lines = [line for page in WITH_SHELL for line in page.read_text(encoding="utf-8").splitlines()]
+    lines = [line for page in DOCS for line in page.read_text(encoding="utf-8").splitlines()]
     fences = [line.strip() for line in lines if line.strip().startswith("```")]
     assert {fence.removeprefix("```") for fence in fences[::2]} <= known

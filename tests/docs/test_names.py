@@ -11,6 +11,7 @@ import pytest
 import pers
 import pers.backends.null
 import pers.errors
+from pers.backends.null import NullDevice
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -18,7 +19,7 @@ DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 
 # What the pages call the objects of their examples.
-OBJECTS = {
+OBJECTS: dict[str, type] = {
     "device": pers.IRenderDevice,
     "queue": pers.IRenderQueue,
     "encoder": pers.ICommandEncoder,
@@ -105,6 +106,8 @@ def unknown(span: str) -> bool:
     root, *members = name[1].removeprefix("pers.").split(".")
     if root in OBJECTS:
         value: object = OBJECTS[root]
+        if root == "device" and members and hasattr(NullDevice, members[0]):
+            return False
     elif hasattr(pers, root) and root in pers.__all__:
         value = getattr(pers, root)
     else:

@@ -94,7 +94,9 @@ class MapRequest(DeviceEvent):
         """Nothing: the memory of a null buffer is always there."""
 
     def tell(self) -> None:
-        self._end(self._error)
+        # The buffer may keep this event, which must not keep the frames of the error's traceback.
+        error, self._error = self._error, None
+        self._end(error)
 
     def lose(self, why: str) -> None:
         self._end(MapAbortedError(f"{self._name}: the pending map was aborted: {why}"))

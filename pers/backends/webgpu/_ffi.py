@@ -115,7 +115,9 @@ def translate(error: Exception, call: str) -> PersError:
 def _clean(text: str) -> str:
     """Drop wgpu's heading, and put the causes on one line unless they are drawn (WGSL errors)."""
     lines = [line.rstrip() for line in text.splitlines()]
-    lines = [line for line in lines if line and line not in ("Validation Error", "Caused by:")]
+    headings = ("Validation Error", "Caused by:")
+    lines = [line for line in lines if line and line not in headings]
+    lines = [line for line in lines if not line.strip().startswith("In wgpu")]
     if any("┌─" in line for line in lines):
         return "\n".join(lines)
     return "; ".join(line.strip() for line in lines)

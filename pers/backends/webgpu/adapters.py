@@ -104,12 +104,11 @@ def request_device(adapter: Any, features: Sequence[str], limits: Mapping[str, i
             f"{name} lacks the feature{'s' if len(missing) > 1 else ''} {', '.join(missing)}; "
             "`pers info` lists what it has"
         )
-    wanted = {limit.replace("_", "-"): value for limit, value in limits.items()}
-    for limit, value in wanted.items():
-        has = adapter.limits.get(limit)
+    for limit, value in limits.items():
+        has = adapter.limits.get(limit.replace("_", "-"))
         if has is None:
             raise BackendUnavailableError(f"there is no limit {limit!r} on {name}")
-        enough = value >= has if limit.startswith("min-") else value <= has
+        enough = value >= has if limit.startswith("min_") else value <= has
         if not enough:
             raise BackendUnavailableError(f"{name} has {limit} {has}, not {value}")
     try:

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from pers.backends.webgpu._ffi import ffi, forget, lib, libf, logger, map_info, translate
 from pers.buffers.core import NativeBuffer
-from pers.buffers.types import MapMode
+from pers.buffers.types import BufferDesc, BufferUsage, MapMode
 from pers.errors import MapAbortedError, OutOfMemoryError, PersError
 
 if TYPE_CHECKING:
     from pers.backends.webgpu.native import WebGPUNative
+
+_GPU_WRITTEN = ~int(BufferUsage.MAP_WRITE | BufferUsage.COPY_SRC)
+"""Usages with which more than a mapping writes to a buffer."""
 
 _MODES = {MapMode.READ: lib.WGPUMapMode_Read, MapMode.WRITE: lib.WGPUMapMode_Write}
 
@@ -23,9 +26,11 @@ class WebGPUBuffer(NativeBuffer):
     `unmap` refuses a pending one; so the C functions are called instead.
     """
 
-    def __init__(self, device: WebGPUNative, buffer: Any) -> None:
+    def __init__(self, device: WebGPUNative, buffer: Any, desc: BufferDesc) -> None:
         self._device = device
         self._buffer = buffer
+        self._mapped_at_creation = desc.mapped_at_creation
+        self._is_gpu_written = bool(int(desc.usage) & _GPU_WRITTEN)
         self._pending_map = 0
 
     @property
@@ -35,7 +40,7 @@ class WebGPUBuffer(NativeBuffer):
     def map_async(
         self, mode: MapMode, offset: int, size: int, done: Callable[[PersError | None], None]
     ) -> None:
-        if mode is MapMode.READ:
+        if self._is_gpu_written:
             self._device.flush_writes()
 
         def called_back(success: bool, message: str) -> None:
@@ -62,6 +67,9 @@ class WebGPUBuffer(NativeBuffer):
         except Exception as error:  # the device was lost, and the mapping with it
             logger.debug("unmap: %s", error)
         self._buffer._map_state = "unmapped"
+        if self._mapped_at_creation:
+            self._mapped_at_creation = False
+            self._device.write_queued()  # the library may have written to a copy of the memory
 
     def destroy(self) -> None:
         forget(self._pending_map)

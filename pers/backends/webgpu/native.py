@@ -156,7 +156,7 @@ class WebGPUNative(NativeDevice):
             )
         with self._lock:
             self._buffers += 1
-        return WebGPUBuffer(self, buffer)
+        return WebGPUBuffer(self, buffer, desc)
 
     def create_texture(self, descriptor: TextureDescriptor) -> NativeTexture:
         with translated(f"create texture {descriptor.label!r}"):
@@ -200,7 +200,10 @@ class WebGPUNative(NativeDevice):
         self, kind: Literal["occlusion", "timestamp"], count: int, label: str
     ) -> Any:
         with translated(f"create query set {label!r}"):
-            return self._gpu.create_query_set(label=label, type=kind, count=count)
+            queries = self._gpu.create_query_set(label=label, type=kind, count=count)
+            if kind == "occlusion":
+                self._zero_queries(queries, count)
+            return queries
 
     def destroy_query_set(self, handle: Any) -> None:
         handle.destroy()
@@ -271,6 +274,10 @@ class WebGPUNative(NativeDevice):
                 {"bytes_per_row": row, "rows_per_image": height},
                 size,
             )
+        self._writes_pending = True
+
+    def write_queued(self) -> None:
+        """Note a write that is executed with the next submit."""
         self._writes_pending = True
 
     def flush_writes(self) -> None:
@@ -347,6 +354,26 @@ class WebGPUNative(NativeDevice):
 
     def _make_layout(self, layout: BindGroupLayout) -> Any:
         return self._gpu.create_bind_group_layout(entries=descriptors.bind_group_layout(layout))
+
+    def _zero_queries(self, queries: Any, count: int) -> None:
+        """Count nothing with each query, since one that never counted resolves to old memory."""
+        texture = self._gpu.create_texture(
+            size=(1, 1, 1), format="rgba8unorm", usage=wgpu.TextureUsage.RENDER_ATTACHMENT
+        )
+        encoder = self._gpu.create_command_encoder(label="zero queries")
+        render_pass = encoder.begin_render_pass(
+            color_attachments=[
+                {"view": texture.create_view(), "load_op": "clear", "store_op": "discard"}
+            ],
+            occlusion_query_set=queries,
+        )
+        for index in range(count):
+            render_pass.begin_occlusion_query(index)
+            render_pass.end_occlusion_query()
+        render_pass.end()
+        with self._lock:
+            self._check_there("create query set")
+            self._gpu.queue.submit([encoder.finish()])
 
     def _rehearse(
         self, targets: Targets, record: Callable[[NativeRenderCommands], None], label: str

@@ -48,6 +48,7 @@ class WebGPUSurface(ISurface):
         self._sample_count = 1
         self._extra: FrameBuffer | None = None
         self._configured = False
+        self._wanted: dict[str, Any] = {}  # what `configure` was given, to do it again
         self._extras: Any = None  # the C struct, which has to live as long as the configuration
 
     @property
@@ -79,12 +80,18 @@ class WebGPUSurface(ISurface):
         self._extra = None
         self._context.configure(device=self._gpu, format=self._format.value)
         self._tune(mode, latency, asked_for=present_mode is not None)
+        self._wanted = {
+            "depth_format": depth_format,
+            "sample_count": sample_count,
+            "present_mode": present_mode,
+            "frame_latency": frame_latency,
+        }
         self._configured = True
 
     def acquire(self) -> IFrameBuffer | None:
         self._device.check_alive("surface acquire")
         if not self._configured:
-            self.configure()
+            self.configure(**self._wanted)
         if self._canvas.get_closed() or min(self._canvas.get_physical_size()) < 1:
             return None
         try:

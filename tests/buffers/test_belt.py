@@ -1,0 +1,604 @@
+"""`StagingBelt` and `device.upload`: the bytes get there, in order, within the budget."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from pers import (
+    BeltStats,
+    BufferRangeError,
+    BufferState,
+    BufferStateError,
+    BufferUsage,
+    BufferUsageError,
+    DeviceLostError,
+    IBuffer,
+    ImmediateStagingBuffer,
+    IRenderDevice,
+    MapMode,
+    RingFullError,
+    StagingBelt,
+    Submission,
+    TextureFormat,
+    TextureUsage,
+    ValidationError,
+)
+from pers.backends.null import NullClock, NullDevice
+from tests.support import (
+    COPY,
+    JUNK_NUMBERS,
+    READBACK,
+    Maker,
+    contents,
+    copied,
+    live_buffers,
+    make_texture,
+    numbers,
+    open_device,
+    random_pixels,
+)
+
+CHUNK = 64 * 1024
+LARGE = 512 * 1024
+"""Bytes that do not go by the queue's own write."""
+
+
+@pytest.fixture
+def manual() -> Iterator[NullDevice]:
+    """A null device where submissions stay in flight, and free buffers are mapped at once."""
+    with NullDevice(clock=NullClock(auto=False, submission_latency=100, map_latency=0)) as device:
+        yield device
+
+
+def large(value: int = 0) -> npt.NDArray[np.uint32]:
+    return np.full(LARGE // 4, value, np.uint32)
+
+
+# --- The bytes get there --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 4, 64, 64 * 1024, 256 * 1024, 256 * 1024 + 4, 3 << 20])
+def test_upload(size: int, device: IRenderDevice, make: Maker) -> None:
+    data = np.random.default_rng(size).integers(0, 256, size, np.uint8)
+    target = make.plain(size + 8)
+    before = device.belt.stats
+    assert device.belt.upload(data, target, 4) is None
+    after = device.belt.stats
+    assert after.uploads == before.uploads + 1
+    assert after.uploaded == before.uploaded + size
+    assert after.queue_writes + after.staged == after.uploads
+    result = contents(device, target)
+    assert (result[4:-4] == data).all()
+    assert not result[:4].any()
+    assert not result[-4:].any()
+
+
+@pytest.mark.anyio
+async def test_upload_async(device: IRenderDevice, make: Maker) -> None:
+    target = make.plain(LARGE)
+    await device.belt.upload_async(large(3), target)
+    await device.belt.upload_async(numbers(4), target, 16)
+    data = contents(device, target).view(np.uint32)
+    assert data[:10].tolist() == [3, 3, 3, 3, 1, 2, 3, 4, 3, 3]
+    assert (data[8:] == 3).all()
+
+
+def test_device_upload(device: IRenderDevice, make: Maker) -> None:
+    target = make.plain(64)
+    device.upload(b"12345678", target, 8)
+    assert contents(device, target)[8:16].tobytes() == b"12345678"
+
+
+@pytest.mark.parametrize("size", [64, LARGE])
+def test_data_is_taken_at_the_call(size: int, device: IRenderDevice, make: Maker) -> None:
+    data, target = np.full(size, 7, np.uint8), make.plain(size)
+    device.upload(data, target)
+    data[:] = 0
+    assert (contents(device, target) == 7).all()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"12345678", bytearray(b"12345678"), memoryview(b"12345678"), np.arange(2.0),
+        np.arange(16, dtype=np.uint8)[::2], np.arange(8, dtype=np.uint8).reshape(2, 4).T,
+        np.zeros(2, [("a", "f4"), ("b", "u4")]),
+    ],
+    ids=lambda data: type(data).__name__,
+)  # fmt: skip
+def test_any_plain_data(data: Any, device: IRenderDevice, make: Maker) -> None:
+    expected = np.ascontiguousarray(data).tobytes()
+    target = make.plain(len(expected))
+    device.upload(data, target)
+    assert contents(device, target).tobytes() == expected
+
+
+def test_with_an_encoder(device: IRenderDevice, make: Maker) -> None:
+    """The copy is where it was recorded, in the order of the encoder."""
+    target, between = make.plain(64), make.plain(64)
+    encoder = device.create_command_encoder()
+    assert device.belt.upload(numbers(16), target, encoder=encoder) is None
+    encoder.copy_buffer_to_buffer(target, 0, between, 0)
+    device.belt.upload(numbers(16, 50), target, encoder=encoder)
+    commands = encoder.finish()
+    device.queue.on_work_done().wait()
+    assert not contents(device, target).any()  # nothing happens before the submit
+    device.queue.submit([commands])
+    assert contents(device, between).view(np.uint32).tolist() == [*numbers(16)]
+    assert contents(device, target).view(np.uint32).tolist() == [*numbers(16, 50)]
+
+
+def test_flush(device: IRenderDevice, make: Maker) -> None:
+    target = make.plain(LARGE)
+    device.belt.upload(large(5), target)
+    submission = device.belt.flush()
+    assert isinstance(submission, Submission)
+    submission.wait()
+    assert submission.is_done
+    assert (contents(device, target).view(np.uint32) == 5).all()
+    assert isinstance(device.belt.flush(), Submission)
+
+
+def test_flush_includes_queue_writes(manual: NullDevice) -> None:
+    target = Maker(manual).plain(64)
+    manual.upload(numbers(16), target)
+    submission = manual.belt.flush()
+    assert not submission.is_done
+    manual.clock.advance(100)
+    assert submission.is_done
+    assert target.native_handle.memory.view(np.uint32).tolist() == [*numbers(16)]
+
+
+def test_seen_by_whatever_is_submitted_later(device: IRenderDevice, make: Maker) -> None:
+    """The device's queue flushes the device's belt before it submits."""
+    target, copy = make.plain(LARGE), make.plain(LARGE)
+    commands = copied(device, target, copy)
+    device.upload(large(9), target)
+    device.queue.submit([commands])
+    assert (contents(device, copy).view(np.uint32) == 9).all()
+
+
+# --- In order, whichever road ---------------------------------------------------------------------
+
+
+def by_belt_small(device: IRenderDevice, target: IBuffer, value: int) -> int:
+    device.upload(np.full(16, value, np.uint32), target)
+    return 64
+
+
+def by_belt_large(device: IRenderDevice, target: IBuffer, value: int) -> int:
+    device.upload(large(value), target)
+    return LARGE
+
+
+def by_belt_encoder(device: IRenderDevice, target: IBuffer, value: int) -> int:
+    encoder = device.create_command_encoder()
+    device.belt.upload(np.full(16, value, np.uint32), target, encoder=encoder)
+    device.queue.submit([encoder.finish()])
+    return 64
+
+
+def by_queue(device: IRenderDevice, target: IBuffer, value: int) -> int:
+    device.queue.write_buffer(target, 0, np.full(16, value, np.uint32))
+    return 64
+
+
+def by_queue_large(device: IRenderDevice, target: IBuffer, value: int) -> int:
+    device.queue.write_buffer(target, 0, large(value))
+    return LARGE
+
+
+def by_staging(device: IRenderDevice, target: IBuffer, value: int) -> int:
+    staging = ImmediateStagingBuffer(64, device.buffer_factory)
+    staging.write(np.full(16, value, np.uint32))
+    encoder = device.create_command_encoder()
+    staging.upload_to(encoder, target)
+    device.queue.submit([encoder.finish()])
+    return 64
+
+
+ROADS = [by_belt_small, by_belt_large, by_belt_encoder, by_queue, by_queue_large, by_staging]
+Road = Callable[[IRenderDevice, IBuffer, int], int]
+
+
+@pytest.mark.parametrize("second", ROADS, ids=lambda road: road.__name__)
+@pytest.mark.parametrize("first", ROADS, ids=lambda road: road.__name__)
+def test_the_last_one_wins(first: Road, second: Road, device: IRenderDevice, make: Maker) -> None:
+    target = make.plain(LARGE)
+    expected = np.zeros(LARGE, np.uint8).view(np.uint32)
+    for value, road in ((1, first), (2, second), (3, first)):
+        expected[: road(device, target, value) // 4] = value
+    assert (contents(device, target).view(np.uint32) == expected).all()
+
+
+@pytest.mark.parametrize("roads", list(itertools.product("qu", repeat=3)), ids="".join)
+def test_the_last_picture_wins(roads: tuple[str, ...], device: IRenderDevice) -> None:
+    """q: the queue's write, u: an upload that is too large for that."""
+    texture = make_texture(device, 300, 300)
+    for value, road in enumerate(roads, 1):
+        pixels = np.full((300, 300, 4), value, np.uint8)
+        device.queue.write_texture(texture, pixels) if road == "q" else device.upload(pixels, texture)
+    assert (device.read_array_blocking(texture) == 3).all()
+
+
+def test_map_sees_the_upload(device: IRenderDevice, make: Maker) -> None:
+    """A map comes after what was uploaded before it, whichever way that went."""
+    for data in (numbers(16), large(7)):
+        target = make.mappable(data.nbytes, READBACK)
+        device.upload(data, target)
+        assert (target.map(MapMode.READ).as_array(np.uint32) == data).all()
+
+
+# --- Targets that go ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [64, LARGE])
+def test_target_destroyed_after_the_upload(size: int, device: IRenderDevice, make: Maker) -> None:
+    """Destroying is always legal, and takes nothing from the uploads to others."""
+    doomed, other = make.plain(size), make.plain(size)
+    data = np.full(size, 7, np.uint8)
+    device.upload(data, doomed)
+    device.upload(data, other)
+    doomed.destroy()
+    device.queue.submit([])
+    assert (contents(device, other) == 7).all()
+    assert doomed.state is BufferState.DESTROYED
+
+
+def test_texture_destroyed_after_the_upload(device: IRenderDevice, make: Maker) -> None:
+    texture, other = make_texture(device, 300, 300), make.plain(LARGE)
+    device.upload(np.full((300, 300, 4), 7, np.uint8), texture)
+    device.upload(large(7), other)
+    texture.destroy()
+    device.queue.submit([])
+    assert (contents(device, other).view(np.uint32) == 7).all()
+
+
+def test_target_dropped_after_the_upload(device: IRenderDevice, make: Maker) -> None:
+    for _ in range(4):
+        with Maker(device) as other:
+            device.upload(large(7), other.plain(LARGE))
+    target = make.plain(LARGE)
+    device.upload(large(8), target)
+    gc.collect()
+    assert (contents(device, target).view(np.uint32) == 8).all()
+
+
+# --- Pictures -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("texture_format", "width", "height", "layers"),
+    [
+        (TextureFormat.RGBA8_UNORM, 5, 3, 1),
+        (TextureFormat.R8_UNORM, 257, 3, 2),
+        (TextureFormat.RGBA8_UNORM_SRGB, 301, 250, 1),
+        (TextureFormat.RGBA32_FLOAT, 65, 70, 5),
+        (TextureFormat.R16_FLOAT, 1023, 200, 1),
+    ],
+)
+@pytest.mark.parametrize("with_encoder", [False, True], ids=["", "encoder"])
+def test_pictures(
+    texture_format: TextureFormat, width: int, height: int, layers: int, with_encoder: bool,
+    device: IRenderDevice,
+) -> None:  # fmt: skip
+    texture = make_texture(device, width, height, texture_format, layers=layers)
+    pixels = random_pixels(texture_format, height, width, layers)
+    if with_encoder:
+        encoder = device.create_command_encoder()
+        device.belt.upload(pixels, texture, encoder=encoder)
+        device.queue.submit([encoder.finish()])
+    else:
+        device.belt.upload(pixels, texture)
+    assert (device.read_array_blocking(texture) == pixels).all()
+
+
+def test_pictures_that_do_not_fit(device: IRenderDevice) -> None:
+    texture = make_texture(device, 4, 4)
+    for pixels in (
+        np.zeros((4, 5, 4), np.uint8), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), "f4"),
+        None, "text", 5, [[1]],
+    ):  # fmt: skip
+        with pytest.raises(BufferRangeError, match="4x4 rgba8unorm"):
+            device.upload(pixels, texture)
+    with pytest.raises(ValidationError, match="COPY_DST"):
+        device.upload(
+            np.zeros((4, 4, 4), np.uint8), make_texture(device, usage=TextureUsage.COPY_SRC)
+        )
+
+
+# --- Mistakes -------------------------------------------------------------------------------------
+
+
+def ways(belt: StagingBelt) -> list[Callable[..., Any]]:
+    return [belt.upload, belt.try_upload]
+
+
+@pytest.mark.parametrize("target", [None, 5, "target", object()])
+def test_targets_that_are_none(target: Any, device: IRenderDevice) -> None:
+    for upload in ways(device.belt):
+        with pytest.raises(ValidationError):
+            upload(b"1234", target)
+
+
+@pytest.mark.parametrize("data", [None, "text", 5, [1, 2], np.array([None]), np.array(["text"])])
+def test_data_that_is_none(data: Any, device: IRenderDevice, make: Maker) -> None:
+    for upload in ways(device.belt):
+        with pytest.raises(BufferUsageError, match="upload to buffer 'thing'"):
+            upload(data, make.plain())
+
+
+@pytest.mark.parametrize("offset", [1, 2, 64, 2**40, *JUNK_NUMBERS])
+def test_offsets_that_are_none(offset: Any, device: IRenderDevice, make: Maker) -> None:
+    for upload in ways(device.belt):
+        with pytest.raises(BufferRangeError, match="upload to buffer 'thing'"):
+            upload(b"1234", make.plain(), offset)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 63, 68, LARGE])
+def test_sizes_that_do_not_fit(size: int, device: IRenderDevice, make: Maker) -> None:
+    with pytest.raises(BufferRangeError, match="upload to buffer 'thing'"):
+        device.upload(bytes(size), make.plain())
+
+
+def test_states_and_usages(device: IRenderDevice, make: Maker) -> None:
+    with pytest.raises(BufferUsageError, match="without COPY_DST"):
+        device.upload(b"1234", make.plain(64, BufferUsage.VERTEX))
+    mapped = make.mappable(64, READBACK, mapped=True)
+    for size in (64, LARGE):
+        with pytest.raises(BufferStateError, match="is mapped"):
+            device.upload(bytes(64), mapped)
+        destroyed = make.plain(size)
+        destroyed.destroy()
+        with pytest.raises(BufferStateError, match="is destroyed"):
+            device.upload(bytes(size), destroyed)
+
+
+def test_mistakes_leave_the_belt_working(device: IRenderDevice, make: Maker, backend: str) -> None:
+    finished = device.create_command_encoder()
+    finished.finish()
+    capacity = device.belt.stats.capacity
+    with open_device(backend) as other:
+        foreign = Maker(other).plain(LARGE)
+        for data in (b"1234", large()):
+            with pytest.raises(ValidationError, match="another device"):
+                device.upload(data, foreign)
+        for _ in range(3):
+            with pytest.raises(ValidationError, match="after finish"):
+                device.belt.upload(large(), make.plain(LARGE), encoder=finished)
+    assert device.belt.stats.capacity <= max(capacity, LARGE)
+    target = make.plain(LARGE)
+    device.upload(large(4), target)
+    assert (contents(device, target).view(np.uint32) == 4).all()
+
+
+@pytest.mark.parametrize("budget", [0, 1000, *JUNK_NUMBERS])
+def test_budgets_that_are_none(budget: Any, device: IRenderDevice) -> None:
+    with pytest.raises(BufferRangeError, match="budget"):
+        StagingBelt(device, budget=budget)
+
+
+def test_closed_device(fresh_device: IRenderDevice) -> None:
+    target = Maker(fresh_device).plain(LARGE)
+    fresh_device.upload(large(), target)  # and never flushed
+    belt = fresh_device.belt
+    fresh_device.close()
+    for data in (b"1234", large()):
+        with pytest.raises((DeviceLostError, BufferStateError)):
+            belt.upload(data, target)
+    with pytest.raises(DeviceLostError):
+        belt.flush()
+    assert isinstance(belt.stats, BeltStats)
+
+
+# --- The budget -----------------------------------------------------------------------------------
+
+
+def fill_up(device: IRenderDevice, belt: StagingBelt, target: IBuffer, chunks: int) -> Any:
+    """Record that many chunks' worth of uploads; return the commands."""
+    encoder = device.create_command_encoder()
+    for index in range(chunks):
+        belt.upload(np.full(CHUNK // 4, index + 1, np.uint32), target, CHUNK * index, encoder=encoder)
+    return encoder.finish()
+
+
+def test_recorded_but_not_submitted(device: IRenderDevice, make: Maker) -> None:
+    belt = StagingBelt(device, budget=2 * CHUNK)
+    target = make.plain(3 * CHUNK)
+    commands = fill_up(device, belt, target, 2)
+    encoder = device.create_command_encoder()
+    for upload in ways(belt):
+        with pytest.raises(RingFullError, match="submit their encoders, or raise the budget"):
+            upload(bytes(CHUNK), target, encoder=encoder)
+    assert belt.stats.capacity == belt.stats.in_flight == belt.stats.peak == 2 * CHUNK
+
+    device.queue.submit([commands])
+    belt.upload(np.full(CHUNK // 4, 9, np.uint32), target, 2 * CHUNK, encoder=encoder)
+    device.queue.submit([encoder.finish()])
+    data = contents(device, target).view(np.uint32).reshape(3, -1)
+    assert (data == np.array([[1], [2], [9]])).all()
+    assert belt.stats.peak == 2 * CHUNK
+
+
+@pytest.mark.anyio
+async def test_recorded_but_not_submitted_async(device: IRenderDevice, make: Maker) -> None:
+    belt = StagingBelt(device, budget=CHUNK)
+    target = make.plain(2 * CHUNK)
+    commands = fill_up(device, belt, target, 1)
+    with pytest.raises(RingFullError):
+        await belt.upload_async(b"1234", target, encoder=device.create_command_encoder())
+    device.queue.submit([commands])
+
+
+def test_try_upload_while_in_flight(manual: NullDevice) -> None:
+    belt = StagingBelt(manual, budget=2 * CHUNK)
+    target = Maker(manual).plain(2 * CHUNK)
+    manual.queue.submit([fill_up(manual, belt, target, 2)])
+    encoder = manual.create_command_encoder()
+    with pytest.raises(RingFullError, match=f"budget of {2 * CHUNK} bytes is used up by uploads"):
+        belt.try_upload(b"1234", target, encoder=encoder)
+    manual.clock.advance(99)
+    with pytest.raises(RingFullError):
+        belt.try_upload(b"1234", target, encoder=encoder)
+    manual.clock.advance(1)
+    assert belt.stats.in_flight == 0
+    belt.try_upload(b"1234", target, encoder=encoder)
+    assert belt.stats.capacity == 2 * CHUNK
+
+
+def test_upload_waits_for_the_gpu(manual: NullDevice) -> None:
+    belt = StagingBelt(manual, budget=CHUNK)
+    target = Maker(manual).plain(CHUNK)
+    manual.queue.submit([fill_up(manual, belt, target, 1)])
+    encoder = manual.create_command_encoder()
+    done = threading.Event()
+
+    def upload() -> None:
+        belt.upload(numbers(16), target, encoder=encoder)
+        done.set()
+
+    thread = threading.Thread(target=upload)
+    thread.start()
+    while belt.stats.stalls == 0:
+        pass
+    assert not done.is_set()
+    manual.clock.advance(100)
+    thread.join()
+    manual.queue.submit([encoder.finish()])
+    manual.clock.advance(1000)
+    assert target.native_handle.memory[:64].view(np.uint32).tolist() == [*numbers(16)]
+    assert belt.stats.stalls == 1
+
+
+@pytest.mark.anyio
+async def test_async_back_pressure(manual: NullDevice) -> None:
+    """Only the task waits; others go on."""
+    belt = StagingBelt(manual, budget=CHUNK)
+    target = Maker(manual).plain(CHUNK)
+    manual.queue.submit([fill_up(manual, belt, target, 1)])
+    encoder = manual.create_command_encoder()
+    log: list[str] = []
+
+    async def upload() -> None:
+        await belt.upload_async(numbers(16), target, encoder=encoder)
+        log.append("uploaded")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(upload)
+        while belt.stats.stalls == 0:
+            await anyio.lowlevel.checkpoint()
+        log.append("others run")
+        manual.clock.advance(100)
+    assert log == ["others run", "uploaded"]
+
+
+@pytest.mark.anyio
+async def test_cancelled_while_waiting_for_budget(manual: NullDevice) -> None:
+    belt = StagingBelt(manual, budget=CHUNK)
+    target = Maker(manual).plain(CHUNK)
+    manual.queue.submit([fill_up(manual, belt, target, 1)])
+    encoder = manual.create_command_encoder()
+    with anyio.move_on_after(0.01) as scope:
+        await belt.upload_async(b"1234", target, encoder=encoder)
+    assert scope.cancelled_caught
+    assert belt.stats.uploads == 1
+    manual.clock.advance(100)
+    await belt.upload_async(b"1234", target, encoder=encoder)
+    assert belt.stats.uploads == 2
+
+
+def test_larger_than_the_budget(device: IRenderDevice, make: Maker) -> None:
+    belt = StagingBelt(device, budget=CHUNK)
+    target = make.plain(LARGE)
+    for upload in ways(belt):
+        with pytest.raises(BufferRangeError, match=f"budget of {CHUNK}; split it"):
+            upload(large(), target)
+    assert belt.stats.uploads == belt.stats.capacity == 0
+
+
+def test_as_large_as_the_budget(device: IRenderDevice, make: Maker) -> None:
+    for budget in (LARGE, LARGE + 12):
+        belt = StagingBelt(device, budget=budget)
+        target = make.plain(LARGE)
+        belt.upload(large(6), target)
+        belt.flush()
+        assert (contents(device, target).view(np.uint32) == 6).all()
+        assert belt.stats.capacity <= budget
+
+
+# --- Recycling ------------------------------------------------------------------------------------
+
+
+def test_chunks_are_recycled_by_submission(manual: NullDevice) -> None:
+    belt = StagingBelt(manual)
+    target = Maker(manual).plain(CHUNK)
+    for _ in range(5):
+        manual.queue.submit([fill_up(manual, belt, target, 1)])
+        manual.clock.advance(100)
+    assert (belt.stats.capacity, belt.stats.grows) == (CHUNK, 1)
+    for _ in range(3):  # none of these is done
+        manual.queue.submit([fill_up(manual, belt, target, 1)])
+    assert (belt.stats.capacity, belt.stats.grows) == (3 * CHUNK, 3)
+    assert belt.stats.in_flight == belt.stats.peak == 3 * CHUNK
+    manual.clock.advance(1000)
+    assert belt.stats.in_flight == 0
+
+
+def test_dropped_commands_free_their_chunks(device: IRenderDevice, make: Maker) -> None:
+    belt = StagingBelt(device, budget=2 * CHUNK)
+    target = make.plain(2 * CHUNK)
+    for _ in range(5):
+        commands = fill_up(device, belt, target, 2)
+        assert belt.stats.in_flight == 2 * CHUNK
+        del commands
+        assert belt.stats.in_flight == 0
+    assert belt.stats.grows == 2
+
+
+def test_requests_of_all_sizes(device: IRenderDevice, make: Maker) -> None:
+    """Free chunks that are too small make room for large ones."""
+    belt = StagingBelt(device, budget=4 * CHUNK)
+    for size in (4, CHUNK, 2 * CHUNK, 4 * CHUNK, 3 * CHUNK + 4, 4, 4 * CHUNK):
+        target = make.plain(size)
+        data = np.random.default_rng(size).integers(0, 256, size, np.uint8)
+        encoder = device.create_command_encoder()
+        belt.upload(data, target, encoder=encoder)
+        device.queue.submit([encoder.finish()]).wait()
+        assert (contents(device, target) == data).all()
+        assert belt.stats.capacity <= 4 * CHUNK
+
+
+def test_destroyed_chunks_give_their_memory_back(fresh_device: IRenderDevice) -> None:
+    before = live_buffers(fresh_device)
+    belt = StagingBelt(fresh_device, budget=4 * CHUNK)
+    target = Maker(fresh_device).plain(4 * CHUNK)
+    fresh_device.queue.submit([fill_up(fresh_device, belt, target, 4)]).wait()
+    assert live_buffers(fresh_device) == before + 5
+    belt.upload(bytes(4 * CHUNK), target, encoder=fresh_device.create_command_encoder())
+    assert live_buffers(fresh_device) == before + 2
+    del belt
+    assert live_buffers(fresh_device) == before + 1
+
+
+def test_nothing_in_flight_is_overwritten(device: IRenderDevice, make: Maker) -> None:
+    """Many uploads through few chunks, none waited for by hand."""
+    belt = StagingBelt(device, budget=3 * CHUNK)
+    target = make.plain(40 * CHUNK, COPY)
+    for index in range(40):
+        encoder = device.create_command_encoder()
+        data = np.full(CHUNK // 4, index + 1, np.uint32)
+        belt.upload(data, target, CHUNK * index, encoder=encoder)
+        device.queue.submit([encoder.finish()])
+    data = contents(device, target).view(np.uint32).reshape(40, -1)
+    assert (data == np.arange(1, 41)[:, None]).all()
+    assert belt.stats.peak <= 3 * CHUNK
