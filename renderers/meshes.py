@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from typing import Any
@@ -32,8 +33,9 @@ class Mesh:
     indices: npt.NDArray[np.uint32]
 
 
+@functools.cache
 def solids() -> tuple[Mesh, ...]:
-    """Return the solids that the stress test draws."""
+    """Return the solids that the stress test draws; made once."""
     golden = (1 + math.sqrt(5)) / 2
     icosahedron = _turned([(0, 1, golden)], cyclic=True)
     dodecahedron = np.concatenate(

@@ -51,6 +51,12 @@ def pers_process(
     )
 
 
+@pytest.fixture
+def small_sky(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saves the time to paint the whole sky."""
+    monkeypatch.setattr("renderers.stress.SKY_SIZE", 128)
+
+
 def process_environment(cwd: Path, **changes: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "XDG_RUNTIME_DIR": str(cwd), **changes}
 
@@ -89,6 +95,7 @@ def test_triangle_leaves_a_picture(
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.usefixtures("small_sky")
 def test_stress_leaves_a_picture_and_a_report(
     backend: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -120,6 +127,7 @@ def test_stress_json_is_json_alone(backend: str, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "stress.png").is_file()
 
 
+@pytest.mark.usefixtures("small_sky")
 def test_stress_runs_again_over_its_own_output(tmp_path: Path) -> None:
     arguments = ["stress", *SMALL, "--output", str(tmp_path), "--backend", "null", "--seed", "7"]
     assert main(arguments) == 0
@@ -257,6 +265,7 @@ def test_output_is_checked_before_rendering(
     assert "cannot write" in reason(capsys.readouterr().err)
 
 
+@pytest.mark.usefixtures("small_sky")
 def test_a_failed_check_fails_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -83,6 +83,7 @@ from pers.textures import (
     TextureFormat,
     TextureRows,
     TextureUsage,
+    texture_info,
 )
 
 logger = logging.getLogger("pers.graphics")
@@ -647,22 +648,25 @@ class RenderQueue(IRenderQueue):
     ) -> None:
         device = self._device
         device.check_alive("write_texture")
-        place, _ = texture_place(device, target, None, TextureUsage.COPY_DST, "write_texture")
         data = np.asarray(pixels)
-        channels = place.texture.format.channels
-        dimensions = data.shape[:-1] if channels > 1 else data.shape
-        if len(dimensions) == 2:
-            dimensions = (1, *dimensions)
-        if len(dimensions) != 3:
+        texture = texture_info(target, "write_texture").texture
+        channels = texture.format.channels
+        images = data if data.ndim == 3 + (channels > 1) else data[None]
+        if images.ndim != 3 + (channels > 1):
             raise BufferRangeError(
-                f"write_texture: pixels for {place.texture.name} have shape ([layers,] height, "
-                f"width{', ' + str(channels) if channels > 1 else ''}), not {data.shape}"
+                f"write_texture: pixels for texture {texture.label!r} have shape ([layers,] "
+                f"height, width{', ' + str(channels) if channels > 1 else ''}), not {data.shape}"
             )
-        layers, height, width = dimensions
-        rows = TextureRows(place.texture.format, width, height, layers)
-        rows.check(data if layers > 1 or data.ndim < 3 + (channels > 1) else data[0])
+        layers, height, width = images.shape[:3]
+        image = images[0] if layers else np.empty(images.shape[1:], data.dtype)
+        TextureRows(texture.format, width, height).check(image)
         size = (width, height, layers)
-        texture_place(device, target, size, TextureUsage.COPY_DST, "write_texture")
+        place, _ = texture_place(device, target, size, TextureUsage.COPY_DST, "write_texture")
+        if texture.sample_count > 1 or texture.format is TextureFormat.DEPTH32_FLOAT:
+            raise ValidationError(
+                f"write_texture: {texture.label!r} ({texture.format.value}, {texture.sample_count} "
+                "samples) cannot be written (WebGPU §13.5, §26.1.2); draw into it"
+            )
         if place.texture.usage_tag.is_recorded:
             device.submit_uploads()
         if data.size:

@@ -119,7 +119,8 @@ class CommandEncoder(ICommandEncoder):
         origin = self._pixels(source, BufferUsage.COPY_SRC, goal, extent, call)
         self._recording.use(origin.buffer)
         self._recording.use(goal.texture)
-        self._native.copy_buffer_to_texture(origin, goal, extent)
+        if all(extent):  # wgpu-native aborts the process on some empty copies
+            self._native.copy_buffer_to_texture(origin, goal, extent)
 
     def copy_texture_to_buffer(
         self,
@@ -132,7 +133,8 @@ class CommandEncoder(ICommandEncoder):
         goal = self._pixels(target, BufferUsage.COPY_DST, origin, extent, call)
         self._recording.use(origin.texture)
         self._recording.use(goal.buffer)
-        self._native.copy_texture_to_buffer(origin, goal, extent)
+        if all(extent):
+            self._native.copy_texture_to_buffer(origin, goal, extent)
 
     def copy_texture_to_texture(
         self,
@@ -150,7 +152,8 @@ class CommandEncoder(ICommandEncoder):
             )
         self._recording.use(origin.texture)
         self._recording.use(goal.texture)
-        self._native.copy_texture_to_texture(origin, goal, extent)
+        if all(extent):
+            self._native.copy_texture_to_texture(origin, goal, extent)
 
     def clear_buffer(self, buffer: IBuffer, offset: int = 0, size: int | None = None) -> None:
         call = self._begin("clear_buffer")
