@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import numpy as np
@@ -57,6 +57,15 @@ class BytesMoved:
     readback: int
 
 
+def json_ready(values: Any) -> dict[str, Any]:
+    """Return an attrs object as JSON has it; sets become sorted lists."""
+
+    def serialize(_: object, __: object, value: Any) -> Any:
+        return sorted(cast(frozenset[str], value)) if isinstance(value, frozenset) else value
+
+    return attrs.asdict(values, value_serializer=serialize)
+
+
 @attrs.frozen
 class StressReport:
     """What a run of the stress test measured.
@@ -107,7 +116,7 @@ class StressReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON has it: the attributes by name, nested values as objects."""
-        return attrs.asdict(self)
+        return json_ready(self)
 
 
 def not_drawn(device: IRenderDevice) -> str | None:

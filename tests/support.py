@@ -215,9 +215,11 @@ def random_pixels(
     count = int(np.prod(shape)) * texture_format.dtype.itemsize
     random = np.random.default_rng(seed).integers(0, 256, count, np.uint8)
     if texture_format.dtype.kind == "f":  # no NaN: comparisons are to hold, and GPUs may quiet it
-        return (random.view(f"i{texture_format.dtype.itemsize}") % 1000).astype(
-            texture_format.dtype
-        ).reshape(shape)
+        return (
+            (random.view(f"i{texture_format.dtype.itemsize}") % 1000)
+            .astype(texture_format.dtype)
+            .reshape(shape)
+        )
     return random.view(texture_format.dtype).reshape(shape)
 
 

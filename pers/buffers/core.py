@@ -397,7 +397,9 @@ class MappableBuffer(Buffer, IMappableBuffer):
 
     def _start_mapping(self, mode: MapMode, offset: int, size: int) -> MappedRange:
         address = self._native.address(offset, size) if size else 0
-        self._mapping = Mapping(self._name, mode, offset, size, address, self._native)
+        self._mapping = Mapping(
+            self._name, mode, offset, size, address, self._native, self._owner.check_alive
+        )
         self._mapped = MappedRange(self._mapping, offset, size)
         self._state = BufferState.MAPPED
         return self._mapped

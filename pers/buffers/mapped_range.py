@@ -136,7 +136,7 @@ class _Window:
 class Mapping:
     """One mapping of one buffer, from the map to the unmap."""
 
-    __slots__ = ("_address", "_lease", "_taken", "mode", "name", "offset", "size")
+    __slots__ = ("_address", "_check_alive", "_lease", "_taken", "mode", "name", "offset", "size")
 
     def __init__(
         self,
@@ -146,6 +146,7 @@ class Mapping:
         size: int,
         address: int,
         keep_alive: object,
+        check_alive: Callable[[str], None],
     ) -> None:
         """Describe mapped memory.
 
@@ -156,12 +157,14 @@ class Mapping:
             size: Mapped bytes.
             address: Where the first mapped byte is in memory.
             keep_alive: What has to live for the memory to be there.
+            check_alive: Raises when the device was lost, given how to call what was tried.
         """
         self.name = name
         self.mode = mode
         self.offset = offset
         self.size = size
         self._address = address
+        self._check_alive = check_alive
         self._lease: Lease | None = Lease(keep_alive)
         self._taken: list[tuple[int, int]] = []
 
@@ -208,6 +211,7 @@ class Mapping:
         """Return mapped bytes as an array."""
         lease = self._lease  # read once: the device may be closed meanwhile, on any thread
         if lease is None:
+            self._check_alive(self.name)
             raise BufferStateError(
                 f"{self.name}: this mapped range is dead, because the buffer was unmapped or "
                 "destroyed; map the buffer again"

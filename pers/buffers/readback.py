@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import AsyncGenerator, Generator
+import weakref
+from collections.abc import AsyncGenerator, Coroutine, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +74,7 @@ class ReadbackBuffer(BufferView[MappableBuffer]):
         self._factory = factory
         self._inner = self._new_slot()
         self._slots = [self._inner]
+        self._readers: dict[MappableBuffer, weakref.ref[Coroutine[Any, Any, npt.NDArray[Any]]]] = {}
         self._contents: TextureRows | int = self._desc.size
 
     @property
@@ -144,14 +147,17 @@ class ReadbackBuffer(BufferView[MappableBuffer]):
         finally:
             self._end_read(slot)
 
-    async def read_array(
+    def read_array(
         self,
         dtype: npt.DTypeLike | None = None,
         shape: int | tuple[int, ...] | None = None,
         *,
         copy: bool = False,
-    ) -> npt.NDArray[Any]:
-        """Return what was copied last, once the GPU has written it.
+    ) -> Coroutine[Any, Any, npt.NDArray[Any]]:
+        """Return what was copied last, once the GPU has written it: ``await`` the result.
+
+        What is read is chosen by the call, not by the ``await``: a `copy_from` in between goes to
+        other memory.
 
         Args:
             dtype: Item type; None means uint8 after a buffer and the format's type after a
@@ -168,8 +174,9 @@ class ReadbackBuffer(BufferView[MappableBuffer]):
         """
         slot, contents = self._inner, self._contents
         self._check_layout(contents, dtype, shape)
-        mapped = await slot.map_async(MapMode.READ)
-        return self._to_array(slot, mapped, contents, dtype, shape, copy=copy)
+        reading = self._read(slot, contents, dtype, shape, copy=copy)
+        self._readers[slot] = weakref.ref(reading)
+        return reading
 
     def read_array_blocking(
         self,
@@ -193,20 +200,40 @@ class ReadbackBuffer(BufferView[MappableBuffer]):
 
     def _take_free_slot(self) -> None:
         """Stand on a slot that is not being read; destroyed ones stay, to be refused."""
-        if self._inner.state not in (BufferState.MAPPED, BufferState.MAP_PENDING):
+        if self._inner.state is BufferState.DESTROYED or not self._is_being_read(self._inner):
             return
         for slot in self._slots:
-            if slot.state is BufferState.READY and slot.usage_tag.is_free:
+            if not self._is_being_read(slot) and slot.usage_tag.is_free:
                 self._inner = slot
                 return
         self._inner = self._new_slot()
         self._slots.append(self._inner)
+
+    def _is_being_read(self, slot: MappableBuffer) -> bool:
+        """Whether a slot is mapped, or a `read_array` that was called has not ended."""
+        reader = self._readers.get(slot)
+        reading = None if reader is None else reader()
+        if reading is not None and inspect.getcoroutinestate(reading) != inspect.CORO_CLOSED:
+            return True
+        return slot.state in (BufferState.MAPPED, BufferState.MAP_PENDING)
 
     def _end_read(self, slot: MappableBuffer) -> None:
         try:
             slot.unmap()
         except MappedViewsError:
             slot.on_views_gone(slot.finish_mapping)
+
+    async def _read(
+        self,
+        slot: MappableBuffer,
+        contents: TextureRows | int,
+        dtype: npt.DTypeLike | None,
+        shape: int | tuple[int, ...] | None,
+        *,
+        copy: bool,
+    ) -> npt.NDArray[Any]:
+        mapped = await slot.map_async(MapMode.READ)
+        return self._to_array(slot, mapped, contents, dtype, shape, copy=copy)
 
     def _to_array(
         self,

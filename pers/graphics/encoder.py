@@ -32,6 +32,7 @@ from pers.textures import (
     ITexture,
     TexelCopyBufferInfo,
     TexelCopyTextureInfo,
+    TextureFormat,
     TextureRows,
     TextureUsage,
     mip_extent,
@@ -116,6 +117,11 @@ class CommandEncoder(ICommandEncoder):
     ) -> None:
         call = self._begin("copy_buffer_to_texture")
         goal, extent = texture_place(self._device, target, size, TextureUsage.COPY_DST, call)
+        if goal.texture.format is TextureFormat.DEPTH32_FLOAT:
+            raise ValidationError(
+                f"{call}: {goal.texture.name} (depth32float) takes no pixels from buffers (WebGPU "
+                "§26.1.2); draw into it"
+            )
         origin = self._pixels(source, BufferUsage.COPY_SRC, goal, extent, call)
         self._recording.use(origin.buffer)
         self._recording.use(goal.texture)

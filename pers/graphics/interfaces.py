@@ -284,7 +284,7 @@ class IRenderPass(IRenderCommands):
     def multi_draw_indirect(self, buffer: IBuffer, offset: int, count: int) -> None:
         """Do `count` indirect draws whose arguments follow one another (16 bytes each).
 
-        One native call with the feature ``multi-draw-indirect``, otherwise `count` of them.
+        One native call, however many draws there are.
         """
 
     @abstractmethod

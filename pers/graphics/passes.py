@@ -449,6 +449,7 @@ class RenderBundleEncoder(RenderCommands, IRenderBundleEncoder):
 
     def finish(self) -> IRenderBundle:
         self._check_open("finish")
+        self._device.check_alive(f"{self._name}: finish")
         self.is_open = False
         handle = self._device.native.create_render_bundle(
             self._targets, self._commands.replay, self._label

@@ -183,8 +183,7 @@ def to_format(value: Any) -> TextureFormat:
 
 def _to_texture_usage(value: Any) -> TextureUsage:
     bits = whole_number(value, "a texture's usage", error=ValidationError)
-    known = TextureUsage(31)
-    if bits == 0 or bits & ~known:
+    if bits == 0 or bits & ~31:  # plain numbers: the complement of a flag lacks unknown bits
         raise ValidationError(
             f"texture usage {bits:#x} is empty or has unknown bits; "
             "combine members of pers.TextureUsage"
@@ -489,6 +488,8 @@ class DeviceInfo:
         kind: ``discrete``, ``integrated``, ``virtual``, ``cpu`` or ``unknown``.
         executes_shaders: Whether draws and dispatches run. The null backend copies and clears,
             and counts draws and dispatches without running them.
+        features: The WebGPU features that it can be opened with; ``device.features`` are those
+            that are on.
     """
 
     backend: str
@@ -497,6 +498,7 @@ class DeviceInfo:
     driver: str
     kind: str
     executes_shaders: bool
+    features: frozenset[str] = frozenset()
 
 
 @attrs.frozen

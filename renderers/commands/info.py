@@ -16,6 +16,7 @@ from rich.table import Table
 import pers
 from pers import DeviceInfo, IRenderDevice, PersError, list_adapters, open_device
 from renderers.commands.options import CommandError, VerboseOption
+from renderers.report import json_ready
 from renderers.window import why_no_window
 
 __all__ = ["show_info"]
@@ -24,7 +25,6 @@ PACKAGES = ("wgpu", "numpy", "rendercanvas", "glfw", "anyio", "attrs", "typer", 
 OPTIONAL_FEATURES = {
     "timestamp-query": "GPU timestamps",
     "mappable-primary-buffers": "uploads without a copy, on GPUs that share the CPU's memory",
-    "multi-draw-indirect": "many indirect draws with one call",
 }
 
 
@@ -57,7 +57,7 @@ def show_info(
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "adapters": [attrs.asdict(adapter) for adapter in adapters],
+        "adapters": [json_ready(adapter) for adapter in adapters],
         "device": None if device is None else _describe(device),
         "parts": [attrs.asdict(part) for part in parts],
     }
@@ -103,22 +103,16 @@ def _feature_parts(device: IRenderDevice | None) -> list[Part]:
     """Say which optional features the GPU has. They are off until a device is opened with them."""
     if device is None:
         return []
-    parts: list[Part] = []
-    for feature, what in OPTIONAL_FEATURES.items():
-        try:
-            open_device(features=[feature]).close()
-            parts.append(Part(feature, True, what))
-        except PersError:
-            parts.append(Part(feature, False, f"this GPU or its driver lacks it: {what}"))
-    return parts
+    has = device.info.features
+    lacks = "this GPU or its driver lacks it: "
+    return [
+        Part(feature, feature in has, what if feature in has else lacks + what)
+        for feature, what in OPTIONAL_FEATURES.items()
+    ]
 
 
 def _describe(device: IRenderDevice) -> dict[str, Any]:
-    return {
-        **attrs.asdict(device.info),
-        "limits": attrs.asdict(device.limits),
-        "features": sorted(device.features),
-    }
+    return {**json_ready(device.info), "limits": attrs.asdict(device.limits)}
 
 
 def _version(package: str) -> str | None:
@@ -147,8 +141,8 @@ def _print(report: dict[str, Any], adapters: list[DeviceInfo], parts: list[Part]
     if device := report["device"]:
         limits = [(name, f"{value:,}") for name, value in device["limits"].items()]
         console.print(_table(f"Limits of {device['name']}", ("limit", "value"), limits))
-        features = ", ".join(device["features"]) or "none; open the device with those it needs"
-        console.print(f"[bold]Features that are on[/] {features}", highlight=False)
+        features = ", ".join(device["features"]) or "none"
+        console.print(f"[bold]Features that it can be opened with[/] {features}", highlight=False)
 
 
 def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

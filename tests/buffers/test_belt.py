@@ -227,7 +227,9 @@ def test_the_last_picture_wins(roads: tuple[str, ...], device: IRenderDevice) ->
     texture = make_texture(device, 300, 300)
     for value, road in enumerate(roads, 1):
         pixels = np.full((300, 300, 4), value, np.uint8)
-        device.queue.write_texture(texture, pixels) if road == "q" else device.upload(pixels, texture)
+        device.queue.write_texture(texture, pixels) if road == "q" else device.upload(
+            pixels, texture
+        )
     assert (device.read_array_blocking(texture) == 3).all()
 
 
@@ -408,7 +410,9 @@ def fill_up(device: IRenderDevice, belt: StagingBelt, target: IBuffer, chunks: i
     """Record that many chunks' worth of uploads; return the commands."""
     encoder = device.create_command_encoder()
     for index in range(chunks):
-        belt.upload(np.full(CHUNK // 4, index + 1, np.uint32), target, CHUNK * index, encoder=encoder)
+        belt.upload(
+            np.full(CHUNK // 4, index + 1, np.uint32), target, CHUNK * index, encoder=encoder
+        )
     return encoder.finish()
 
 

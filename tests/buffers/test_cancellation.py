@@ -263,9 +263,7 @@ async def test_cancelled_deferred_staging(device: IRenderDevice, hold: Hold) -> 
 
 
 @pytest.mark.parametrize("way", ["read_async", "read_array"])
-async def test_cancelled_readback(
-    way: str, device: IRenderDevice, make: Maker, hold: Hold
-) -> None:
+async def test_cancelled_readback(way: str, device: IRenderDevice, make: Maker, hold: Hold) -> None:
     readback = ReadbackBuffer(64, device.buffer_factory)
     with anyio.move_on_after(SOON) as scope:
         if way == "read_async":
@@ -339,9 +337,7 @@ async def test_dropped_before_the_result(device: IRenderDevice, make: Maker, hol
     device.poll()
 
 
-async def test_asyncio_wait_for(
-    make: Maker, hold: Hold, anyio_backend_name: str
-) -> None:
+async def test_asyncio_wait_for(make: Maker, hold: Hold, anyio_backend_name: str) -> None:
     """asyncio's own ways to cancel are cancellations, too."""
     if anyio_backend_name != "asyncio":
         return
@@ -359,9 +355,7 @@ async def test_asyncio_wait_for(
     assert buffer.state is BufferState.READY
 
 
-def test_keyboard_interrupt_in_a_blocking_map(
-    make: Maker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_keyboard_interrupt_in_a_blocking_map(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     buffer = make.mappable()
 
     def interrupted(*_: object) -> None:

@@ -191,7 +191,10 @@ def test_the_other_method(device: IRenderDevice) -> None:
 
 @pytest.mark.parametrize("desc", [None, 16, "desc", {"size": 4}])
 def test_what_is_no_desc(desc: Any, device: IRenderDevice) -> None:
-    for create in (device.buffer_factory.create_buffer, device.buffer_factory.create_mappable_buffer):
+    for create in (
+        device.buffer_factory.create_buffer,
+        device.buffer_factory.create_mappable_buffer,
+    ):
         with pytest.raises(ValidationError, match="BufferDesc"):
             create(desc)
 

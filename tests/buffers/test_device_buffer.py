@@ -25,7 +25,7 @@ from pers import (
     IRenderDevice,
     ReadbackBuffer,
 )
-from tests.support import COPY, JUNK_NUMBERS, Maker, contents, numbers
+from tests.support import COPY, JUNK_NUMBERS, contents, numbers
 
 VERTEX = BufferUsage.VERTEX
 COPIED = BufferUsage.COPY_SRC
@@ -69,7 +69,9 @@ def test_by_desc(device: IRenderDevice) -> None:
 )
 def test_from_array(data: Any, device: IRenderDevice) -> None:
     expected = np.ascontiguousarray(data).tobytes()
-    buffer = DeviceBuffer.from_array(data, VERTEX | COPIED, device.buffer_factory, debug_name="data")
+    buffer = DeviceBuffer.from_array(
+        data, VERTEX | COPIED, device.buffer_factory, debug_name="data"
+    )
     assert buffer.size == -(-len(expected) // 4) * 4
     assert buffer.usage == VERTEX | COPY
     assert buffer.debug_name == "data"
@@ -97,7 +99,9 @@ def test_from_array_of_a_subclass(device: IRenderDevice) -> None:
     assert type(Subclass.from_array(b"1234", VERTEX, device.buffer_factory)) is Subclass
 
 
-@pytest.mark.parametrize("usage", [BufferUsage.MAP_READ, BufferUsage.MAP_WRITE | COPIED, 0, 1 << 12])
+@pytest.mark.parametrize(
+    "usage", [BufferUsage.MAP_READ, BufferUsage.MAP_WRITE | COPIED, 0, 1 << 12]
+)
 def test_usages_it_cannot_have(usage: Any, device: IRenderDevice) -> None:
     with pytest.raises(BufferUsageError):
         DeviceBuffer(64, device.buffer_factory, usage=usage)

@@ -515,9 +515,7 @@ def test_arrays_given_out_before_growth_are_written(device: IRenderDevice) -> No
     assert (data[third_offset // 4 :][:1000] == 3).all()
 
 
-def test_what_was_recorded_before_growth_reads_its_data(
-    device: IRenderDevice, make: Maker
-) -> None:
+def test_what_was_recorded_before_growth_reads_its_data(device: IRenderDevice, make: Maker) -> None:
     dynamic = ring(device, 64)
     target = make.plain(64)
     with dynamic.begin_update() as update:

@@ -58,7 +58,18 @@ def seen_by_the_gpu(device: IRenderDevice, make: Maker, buffer: IBuffer) -> byte
 
 @pytest.mark.parametrize(
     ("offset", "size"),
-    [(0, 80), (0, None), (8, 4), (8, None), (16, 64), (72, 8), (80, 0), (80, None), (0, 0), (40, 0)],
+    [
+        (0, 80),
+        (0, None),
+        (8, 4),
+        (8, None),
+        (16, 64),
+        (72, 8),
+        (80, 0),
+        (80, None),
+        (0, 0),
+        (40, 0),
+    ],
 )
 def test_ranges(offset: int, size: int | None, mapped: IMappableBuffer) -> None:
     """[getMappedRange,offsetAndSizeAlignment · sizeAndOffsetOOB · subrange]"""
@@ -190,7 +201,9 @@ def test_offset_not_updated_on_error(make: Maker) -> None:
     ],
     ids=str,
 )
-def test_as_array(dtype: Any, shape: Any, expected: tuple[int, ...], mapped: IMappableBuffer) -> None:
+def test_as_array(
+    dtype: Any, shape: Any, expected: tuple[int, ...], mapped: IMappableBuffer
+) -> None:
     """[mapAsync,read,typedArrayAccess]"""
     view = mapped.mapped_data.as_array(dtype, shape)
     assert view.shape == expected
@@ -426,7 +439,9 @@ def test_range_keeps_no_memory_alive(make: Maker) -> None:
 
 
 def test_repr(mapped: IMappableBuffer) -> None:
-    assert repr(mapped.mapped_range(8, 16)) == "<MappedRange of buffer 'both': bytes 8 to 24, WRITE>"
+    assert (
+        repr(mapped.mapped_range(8, 16)) == "<MappedRange of buffer 'both': bytes 8 to 24, WRITE>"
+    )
 
 
 # --- What is written arrives, and what is read was written ----------------------------------------

@@ -17,6 +17,7 @@ from pers import (
     BufferStateError,
     BufferUsage,
     BufferUsageError,
+    DeviceBuffer,
     DeviceLostError,
     IRenderDevice,
     MapAbortedError,
@@ -130,9 +131,7 @@ def test_parts_that_there_are_not(
     argument: str, junk: Any, device: IRenderDevice, make: Maker, readback: ReadbackBuffer
 ) -> None:
     with pytest.raises(BufferRangeError):
-        readback.copy_from(
-            device.create_command_encoder(), make.plain(64), **{argument: junk}
-        )
+        readback.copy_from(device.create_command_encoder(), make.plain(64), **{argument: junk})
 
 
 @pytest.mark.parametrize("source", [None, 5, "source", object()])
@@ -252,7 +251,9 @@ def test_pixels_need_room_for_the_padding(device: IRenderDevice) -> None:
     assert "has 36" in str(caught.value)
 
 
-@pytest.mark.parametrize("size", [(5, 4, 1), (4, 4), (4, 4, -1), (0.5, 4, 1), 64, "size", ("4", 4, 1)])
+@pytest.mark.parametrize(
+    "size", [(5, 4, 1), (4, 4), (4, 4, -1), (0.5, 4, 1), 64, "size", ("4", 4, 1)]
+)
 def test_pixels_that_there_are_not(size: Any, device: IRenderDevice) -> None:
     readback = ReadbackBuffer(4096, device.buffer_factory)
     with pytest.raises(BufferRangeError):
@@ -308,9 +309,7 @@ def test_slot_goes_back_when_the_last_reference_dies(
     assert readback.state is BufferState.READY
 
 
-def test_slots_are_used_again(
-    device: IRenderDevice, make: Maker, readback: ReadbackBuffer
-) -> None:
+def test_slots_are_used_again(device: IRenderDevice, make: Maker, readback: ReadbackBuffer) -> None:
     source = make.filled(numbers(16))
     for _ in range(10):
         copy(device, readback, source)
@@ -376,7 +375,7 @@ async def test_two_reads_at_once(
     with Hold(device) as hold:
         async with anyio.create_task_group() as group:
             group.start_soon(read)
-            while not readback.state is BufferState.MAP_PENDING:
+            while readback.state is not BufferState.MAP_PENDING:
                 await anyio.lowlevel.checkpoint()
             with pytest.raises(BufferStateError, match="map pending"):
                 await readback.read_array(np.uint32)
@@ -454,7 +453,7 @@ async def test_destroyed_while_pending(device: IRenderDevice, readback: Readback
     with Hold(device):
         async with anyio.create_task_group() as group:
             group.start_soon(read)
-            while not readback.state is BufferState.MAP_PENDING:
+            while readback.state is not BufferState.MAP_PENDING:
                 await anyio.lowlevel.checkpoint()
             readback.destroy()
     assert "'result'" in str(errors[0])
@@ -539,3 +538,23 @@ async def test_device_reads_when_closed(fresh_device: IRenderDevice) -> None:
         await fresh_device.read_array(buffer)
     with pytest.raises(DeviceLostError):
         fresh_device.read_array_blocking(buffer)
+
+
+@pytest.mark.anyio
+async def test_a_read_keeps_what_it_was_called_for(device: IRenderDevice) -> None:
+    """What a copy records after the call, but before the task's first step, goes elsewhere."""
+    readback = ReadbackBuffer(64, device.buffer_factory)
+    source = DeviceBuffer(64, device.buffer_factory, usage=BufferUsage.COPY_SRC)
+    readings = []
+    for value in range(3):
+        device.upload(np.full(16, value, np.uint32), source)
+        encoder = device.create_command_encoder()
+        readback.copy_from(encoder, source)
+        device.queue.submit([encoder.finish()])
+        readings.append(readback.read_array(np.uint32, copy=True))
+    assert [int((await reading)[0]) for reading in readings] == [0, 1, 2]
+    assert readback.slots == 3
+    readback.read_array().close()  # a call that nobody awaits keeps nothing
+    encoder = device.create_command_encoder()
+    readback.copy_from(encoder, source)
+    assert readback.slots == 3

@@ -48,7 +48,9 @@ FORMATS = [
 ]
 
 
-def uploaded(device: IRenderDevice, staging: Staging, target: Any, *where: Any, **more: Any) -> None:
+def uploaded(
+    device: IRenderDevice, staging: Staging, target: Any, *where: Any, **more: Any
+) -> None:
     encoder = device.create_command_encoder()
     staging.upload_to(encoder, target, *where, **more)
     device.queue.submit([encoder.finish()])

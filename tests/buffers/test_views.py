@@ -74,7 +74,9 @@ def mapped_with(make: Maker, data: npt.NDArray[Any], name: str = "viewed") -> IM
 def test_view_blocks_unmap(kind: str, make: Maker) -> None:
     buffer = mapped_with(make, numbers(16))
     view = KINDS[kind](buffer.mapped_data.as_array(np.uint32))
-    with pytest.raises(MappedViewsError, match="'viewed' cannot be unmapped: 1 array looks") as caught:
+    with pytest.raises(
+        MappedViewsError, match="'viewed' cannot be unmapped: 1 array looks"
+    ) as caught:
         buffer.unmap()
     assert caught.value.count == 1
     assert buffer.state is BufferState.MAPPED

@@ -371,7 +371,8 @@ def test_levels_that_are_none(junk: Any, device: IRenderDevice) -> None:
 
 
 @pytest.mark.parametrize(
-    "junk", [(0, 0), (0, 0, 0, 0), 0, None, "000", (-1, 0, 0), (0, 1.5, 0), (0, 0, True), (0, 0, 2**63)]
+    "junk",
+    [(0, 0), (0, 0, 0, 0), 0, None, "000", (-1, 0, 0), (0, 1.5, 0), (0, 0, True), (0, 0, 2**63)],
 )
 def test_origins_that_are_none(junk: Any, device: IRenderDevice) -> None:
     with pytest.raises(BufferRangeError, match="origin"):

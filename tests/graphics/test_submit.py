@@ -153,7 +153,9 @@ def test_dropped_halfway(kind: str, device: IRenderDevice, make: Maker) -> None:
 
 
 def test_pass_outlives_its_encoder(device: IRenderDevice) -> None:
-    render_pass = device.create_command_encoder().begin_render_pass(device.create_frame_buffer(4, 4))
+    render_pass = device.create_command_encoder().begin_render_pass(
+        device.create_frame_buffer(4, 4)
+    )
     gc.collect()
     render_pass.set_scissor_rect(0, 0, 1, 1)
     render_pass.end()
@@ -207,7 +209,9 @@ def test_submit_invalidates(device: IRenderDevice, make: Maker) -> None:
     commands = clear(device, make.plain(), "used up")
     device.queue.submit([commands])
     for others in ([], [clear(device, make.plain())]):
-        with pytest.raises(ValidationError, match="'used up' was submitted before; record it again"):
+        with pytest.raises(
+            ValidationError, match="'used up' was submitted before; record it again"
+        ):
             device.queue.submit([*others, commands])
 
 

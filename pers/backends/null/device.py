@@ -46,7 +46,7 @@ class NullDevice(RenderDevice):
         Args:
             clock: When work ends; None makes an automatic clock without latencies.
             faults: What goes wrong; None makes one that lets everything go right.
-            features: Any of ``mappable-primary-buffers``, ``multi-draw-indirect`` and
+            features: Any of ``mappable-primary-buffers`` and
                 ``timestamp-query``.
             limits: Limits other than WebGPU's defaults, by their names in `DeviceLimits`.
 

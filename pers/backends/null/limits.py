@@ -10,7 +10,7 @@ from pers._checks import whole_number
 from pers.errors import BackendUnavailableError
 from pers.graphics.types import DeviceLimits
 
-FEATURES = frozenset({"mappable-primary-buffers", "multi-draw-indirect", "timestamp-query"})
+FEATURES = frozenset({"mappable-primary-buffers", "timestamp-query"})
 
 MAX_LIMIT = 2**40
 """The most that may be asked for of any limit."""

@@ -17,6 +17,7 @@ from pers.backends.null.clock import NullClock
 from pers.backends.null.commands import NullCommandBuffer, NullEncoder
 from pers.backends.null.events import DeviceEvent, MapRequest, Work, lost_error
 from pers.backends.null.faults import NullFaults
+from pers.backends.null.limits import FEATURES
 from pers.backends.null.live import LiveObjects
 from pers.backends.null.objects import (
     NullBindGroup,
@@ -98,6 +99,7 @@ class NullNative(NativeDevice):
             driver=f"NumPy {np.__version__}",
             kind="cpu",
             executes_shaders=False,
+            features=FEATURES,
         )
 
     @property

@@ -42,6 +42,7 @@ def device_info(adapter: Any) -> DeviceInfo:
         driver=str(info["description"]) or str(info["vendor"]),
         kind=_KINDS.get(str(info["adapter_type"]), "unknown"),
         executes_shaders=True,
+        features=frozenset(map(str, adapter.features)),
     )
 
 
