@@ -109,16 +109,16 @@ class ReadbackBuffer(BufferView[MappableBuffer]):
             if size is None:
                 size = max(min(source.size - start, self.size), 0)
             nbytes = whole_number(size, f"{call}: size")
-            self._take_free_slot()
-            encoder.copy_buffer_to_buffer(source, start, self._inner, 0, nbytes)
-            self._contents = nbytes
+            slot = self._free_slot()
+            encoder.copy_buffer_to_buffer(source, start, slot, 0, nbytes)
+            self._inner, self._contents = slot, nbytes
         else:
             place = texture_info(source, call)
             rows = self._rows(place, size)
-            self._take_free_slot()
-            target = TexelCopyBufferInfo(self._inner, 0, rows.bytes_per_row, rows.height)
+            slot = self._free_slot()
+            target = TexelCopyBufferInfo(slot, 0, rows.bytes_per_row, rows.height)
             encoder.copy_texture_to_buffer(place, target, (rows.width, rows.height, rows.layers))
-            self._contents = rows
+            self._inner, self._contents = slot, rows
 
     @asynccontextmanager
     async def read_async(self) -> AsyncGenerator[MappedRange]:
@@ -198,16 +198,16 @@ class ReadbackBuffer(BufferView[MappableBuffer]):
     def _new_slot(self) -> MappableBuffer:
         return mappable_buffer(self._factory.create_mappable_buffer(self._desc), "ReadbackBuffer")
 
-    def _take_free_slot(self) -> None:
-        """Stand on a slot that is not being read; destroyed ones stay, to be refused."""
+    def _free_slot(self) -> MappableBuffer:
+        """Return a slot that is not being read; destroyed ones stay, to be refused."""
         if self._inner.state is BufferState.DESTROYED or not self._is_being_read(self._inner):
-            return
+            return self._inner
         for slot in self._slots:
             if not self._is_being_read(slot) and slot.usage_tag.is_free:
-                self._inner = slot
-                return
-        self._inner = self._new_slot()
-        self._slots.append(self._inner)
+                return slot
+        slot = self._new_slot()
+        self._slots.append(slot)
+        return slot
 
     def _is_being_read(self, slot: MappableBuffer) -> bool:
         """Whether a slot is mapped, or a `read_array` that was called has not ended."""

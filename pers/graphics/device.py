@@ -158,7 +158,10 @@ class RenderDevice(IRenderDevice):
 
     def on_lost(self, callback: Callable[[DeviceLostInfo], None]) -> None:
         def call() -> None:
-            callback(self._lost.result())
+            try:
+                callback(self._lost.result())
+            except Exception:
+                logger.exception("a callback of on_lost failed")
 
         self._lost.add_callback(call)
 

@@ -434,6 +434,7 @@ class RenderPipelineDescriptor:
         vertex_entry: Name of the vertex entry point.
         fragment_entry: Name of the fragment entry point.
         label: A name for error messages and graphics debuggers.
+        strip_index_format: For indexed draws of strips: the format of their indices.
     """
 
     shader: Any
@@ -455,6 +456,9 @@ class RenderPipelineDescriptor:
     vertex_entry: str = attrs.field(default="vs_main", validator=_of(str))
     fragment_entry: str = attrs.field(default="fs_main", validator=_of(str))
     label: str = attrs.field(default="", validator=_of(str))
+    strip_index_format: IndexFormat | None = attrs.field(
+        default=None, validator=attrs.validators.optional(_one_of(IndexFormat))
+    )
 
 
 @attrs.frozen

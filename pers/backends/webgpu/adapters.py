@@ -9,6 +9,7 @@ from typing import Any, Literal
 import wgpu
 from wgpu.backends.wgpu_native.extras import set_instance_extras
 
+from pers._checks import whole_number
 from pers.errors import BackendUnavailableError
 from pers.graphics.types import DeviceInfo
 
@@ -77,8 +78,12 @@ def configure_instance(api: str | None, dx12_compiler: Dx12Compiler | None) -> N
 
 def find_adapters(power_preference: PowerPreference = "high-performance") -> list[Any]:
     """Return the adapters that pers can use, the best first."""
+    rank = _RANKS.get(power_preference)
+    if rank is None:
+        raise BackendUnavailableError(
+            f"power_preference must be one of {', '.join(_RANKS)}, not {power_preference!r}"
+        )
     adapters = wgpu.gpu.enumerate_adapters_sync()
-    rank = _RANKS[power_preference]
     return sorted(adapters, key=lambda adapter: rank.index(device_info(adapter).kind))
 
 
@@ -109,7 +114,8 @@ def request_device(adapter: Any, features: Sequence[str], limits: Mapping[str, i
         has = adapter.limits.get(limit.replace("_", "-"))
         if has is None:
             raise BackendUnavailableError(f"there is no limit {limit!r} on {name}")
-        enough = value >= has if limit.startswith("min_") else value <= has
+        wanted = whole_number(value, f"the limit {limit}", error=BackendUnavailableError)
+        enough = wanted >= has if limit.startswith("min_") else wanted <= has
         if not enough:
             raise BackendUnavailableError(f"{name} has {limit} {has}, not {value}")
     try:

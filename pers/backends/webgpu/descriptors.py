@@ -136,7 +136,11 @@ def render_pipeline(descriptor: RenderPipelineDescriptor, shader: Any, layout: A
             "entry_point": descriptor.fragment_entry,
             "targets": [_color_target(target) for target in descriptor.color_targets],
         },
-        "primitive": {"topology": descriptor.topology, "cull_mode": descriptor.cull_mode},
+        "primitive": {
+            "topology": descriptor.topology,
+            "cull_mode": descriptor.cull_mode,
+            "strip_index_format": descriptor.strip_index_format,
+        },
         "depth_stencil": None if descriptor.depth is None else _depth(descriptor.depth),
         "multisample": {"count": descriptor.sample_count},
     }

@@ -235,9 +235,14 @@ class WebGPUNative(NativeDevice):
     # Work
 
     def submit(self, command_buffers: Sequence[Any], done: Done) -> int:
+        reference = weakref.ref(self)  # a device that nobody has any more is not kept by its work
+
         def called_back(success: bool, message: str) -> None:
-            self._in_flight.pop(number, None)
-            done(None if success else DeviceLostError(f"submitted work did not end: {message}"))
+            alive = reference()
+            waiting = None if alive is None else alive._in_flight.pop(number, None)
+            if waiting is not None:
+                error = DeviceLostError(f"submitted work did not end: {message}")
+                waiting(None if success else error)
 
         handles = ffi.new(COMMAND_BUFFERS, [each._internal for each in command_buffers])
         if self._maybe_lost:
@@ -294,11 +299,15 @@ class WebGPUNative(NativeDevice):
         with self._lock:
             self._gone = True
             self._destroy_when_unused()
-            unfinished = [(number, done) for number, done in self._in_flight.items()]
-            self._in_flight.clear()
+            unfinished = list(self._in_flight.items())
         for number, done in unfinished:
-            if forget(number) is not None:
+            if forget(number) is not None:  # or another thread is about to call back
+                self._in_flight.pop(number, None)
                 done(DeviceLostError("the device was closed before the submitted work had ended"))
+
+    def __del__(self) -> None:
+        for number in self._in_flight:
+            forget(number)
 
     def buffer_destroyed(self) -> None:
         """Count a buffer out; the last one takes a closed device with it."""
@@ -465,13 +474,13 @@ class _Watcher:
 
 def _redirect_destroy(gpu_device: Any, native: WebGPUNative) -> None:
     """Let pers abort its maps and keep its arrays before an application destroys its device."""
-    reference = weakref.ref(native)
+    reference, gpu_reference = weakref.ref(native), weakref.ref(gpu_device)
 
     def destroy() -> None:
-        alive = reference()
-        if alive is None:
-            type(gpu_device).destroy(gpu_device)
-        else:
+        alive, gpu_alive = reference(), gpu_reference()
+        if alive is not None:
             alive.destroy_outside()
+        elif gpu_alive is not None:
+            type(gpu_alive).destroy(gpu_alive)
 
     gpu_device.destroy = destroy

@@ -1,0 +1,32 @@
+"""The kit as a pytest class."""
+
+from __future__ import annotations
+
+from pers.testing.bench import OpenDevice
+from pers.testing.case import Case, all_cases
+from pers.testing.report import run_case
+
+
+def conformance_suite(open_device: OpenDevice) -> type:
+    """Make a test class that runs every case on asyncio and on trio.
+
+    Args:
+        open_device: Makes a new device (a device class will do); called for each case.
+
+    Returns:
+        A class for pytest to find: bind it to a name that starts with ``Test``.
+    """
+    import pytest
+
+    cases, _ = all_cases()
+
+    @pytest.mark.parametrize("event_loop", ["asyncio", "trio"])
+    @pytest.mark.parametrize("case", cases, ids=lambda case: case.name)
+    class TestConformance:
+        def test_case(self, case: Case, event_loop: str) -> None:
+            result = run_case(case, open_device, event_loop)
+            if result.outcome == "skipped":
+                pytest.skip(result.detail)
+            assert result.outcome == "passed", result.detail
+
+    return TestConformance
