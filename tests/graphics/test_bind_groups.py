@@ -56,9 +56,7 @@ def test_layouts_are_values() -> None:
 
 
 def test_dynamic_entries_are_in_order() -> None:
-    entries = [
-        BindingLayout(number, "uniform", dynamic_offset=number != 2) for number in (3, 2, 1)
-    ]
+    entries = [BindingLayout(number, "uniform", dynamic_offset=number != 2) for number in (3, 2, 1)]
     assert [entry.binding for entry in BindGroupLayout(entries).dynamic_entries] == [1, 3]
 
 
@@ -131,9 +129,7 @@ def test_comparison_sampler(device: IRenderDevice) -> None:
 
 
 @pytest.mark.parametrize("resources", [{}, {1: 0}, {0: 0, 1: 0}])
-def test_missing_and_unknown_bindings(
-    resources: Any, device: IRenderDevice, make: Maker
-) -> None:
+def test_missing_and_unknown_bindings(resources: Any, device: IRenderDevice, make: Maker) -> None:
     buffer = make.plain(64, ALL)
     with pytest.raises(ValidationError, match=r"'g': the layout has bindings \[0\]"):
         device.create_bind_group(layout(), dict.fromkeys(resources, buffer), label="g")
@@ -192,7 +188,9 @@ def test_parts_that_cannot_be_bound(
 ) -> None:
     for kind in ("uniform", "storage"):
         with pytest.raises(BufferRangeError):
-            device.create_bind_group(layout(kind), {0: BufferBinding(make.plain(64, ALL), offset, size)})
+            device.create_bind_group(
+                layout(kind), {0: BufferBinding(make.plain(64, ALL), offset, size)}
+            )
 
 
 @pytest.mark.parametrize("offset", JUNK_NUMBERS)
@@ -216,7 +214,9 @@ def test_parts_above_the_limits(device: IRenderDevice, make: Maker) -> None:
 def test_min_size(device: IRenderDevice, make: Maker) -> None:
     device.create_bind_group(layout(min_size=64), {0: make.plain(64, ALL)})
     with pytest.raises(BufferRangeError, match="48 bytes are below min_size 64"):
-        device.create_bind_group(layout(min_size=64), {0: BufferBinding(make.plain(64, ALL), 0, 48)})
+        device.create_bind_group(
+            layout(min_size=64), {0: BufferBinding(make.plain(64, ALL), 0, 48)}
+        )
 
 
 def test_storage_needs_whole_words(device: IRenderDevice, make: Maker) -> None:
@@ -230,9 +230,7 @@ def test_dynamic_binding_needs_a_size(device: IRenderDevice, make: Maker) -> Non
     device.create_bind_group(DYNAMIC, {0: make.plain(1024, ALL)})
 
 
-def test_destroyed_and_foreign_resources(
-    backend: str, device: IRenderDevice, make: Maker
-) -> None:
+def test_destroyed_and_foreign_resources(backend: str, device: IRenderDevice, make: Maker) -> None:
     texture = make_texture(device, usage=TextureUsage.TEXTURE_BINDING)
     texture.destroy()
     with pytest.raises(ValidationError, match="'picture' was destroyed"):
@@ -249,9 +247,7 @@ def test_destroyed_and_foreign_resources(
                 device.create_bind_group(layout(kind), {0: resource})
 
 
-def test_destroyed_buffer_is_refused_at_the_submit(
-    device: IRenderDevice, make: Maker
-) -> None:
+def test_destroyed_buffer_is_refused_at_the_submit(device: IRenderDevice, make: Maker) -> None:
     """[destroyed: setBindGroup]"""
     buffer = make.plain(64, ALL, "bound")
     group = device.create_bind_group(layout(), {0: buffer})

@@ -173,7 +173,9 @@ def test_copies_and_dispatches_in_order(device: IRenderDevice, make: Maker) -> N
 
 def test_dynamic_offsets_choose_the_record(device: IRenderDevice, make: Maker) -> None:
     alignment = device.limits.min_storage_buffer_offset_alignment
-    layout = BindGroupLayout([BindingLayout(0, "storage", ShaderStage.COMPUTE, dynamic_offset=True)])
+    layout = BindGroupLayout(
+        [BindingLayout(0, "storage", ShaderStage.COMPUTE, dynamic_offset=True)]
+    )
     buffer = make.filled(np.ones(alignment, np.uint32), STORAGE)
     group = device.create_bind_group(layout, {0: BufferBinding(buffer, size=alignment)})
     shader = device.create_shader_module(DOUBLE)
@@ -264,7 +266,10 @@ def test_vertices_indices_and_uniforms(device: IRenderDevice, make: Maker) -> No
     )
     uniforms = DynamicBuffer(1024, device.buffer_factory)
     drawing = pipeline(
-        device, COLORED, bind_groups=[COLOR], vertex_buffers=[VertexLayout.from_dtype([("p", "f4", 2)])]
+        device,
+        COLORED,
+        bind_groups=[COLOR],
+        vertex_buffers=[VertexLayout.from_dtype([("p", "f4", 2)])],
     )
     group = device.create_bind_group(COLOR, {0: BufferBinding(uniforms, size=16)})
     with uniforms.begin_update() as update:
@@ -355,7 +360,9 @@ def test_samples_are_resolved(device: IRenderDevice) -> None:
     drawing = pipeline(device, sample_count=4)
     frame = device.create_frame_buffer(4, 4, [RGBA], sample_count=4)
     picture = draw(
-        device, lambda p: (p.set_pipeline(drawing), p.set_scissor_rect(0, 0, 2, 4), p.draw(3)), frame
+        device,
+        lambda p: (p.set_pipeline(drawing), p.set_scissor_rect(0, 0, 2, 4), p.draw(3)),
+        frame,
     )
     assert (picture[:, :2] == ORANGE).all()
     assert not picture[:, 2:].any()
@@ -428,7 +435,11 @@ def test_drawing_into_what_is_read(device: IRenderDevice) -> None:
     )
     drawing = pipeline(device, TEXTURED, bind_groups=[layout])
     with pytest.raises(ValidationError, match="conflicting usages"):
-        draw(device, lambda p: (p.set_pipeline(drawing), p.set_bind_group(0, group), p.draw(3)), frame)
+        draw(
+            device,
+            lambda p: (p.set_pipeline(drawing), p.set_bind_group(0, group), p.draw(3)),
+            frame,
+        )
 
 
 # --- Bundles and queries --------------------------------------------------------------------------

@@ -425,7 +425,9 @@ def test_frame_buffers_destroyed_and_foreign(backend: str, device: IRenderDevice
         device.queue.submit([commands])
 
 
-@pytest.mark.parametrize("color", [5, "text", (0, 0, 0), (0, 0, 0, 0, 0), (0, 0, 0, "x"), (None,) * 4])
+@pytest.mark.parametrize(
+    "color", [5, "text", (0, 0, 0), (0, 0, 0, 0, 0), (0, 0, 0, "x"), (None,) * 4]
+)
 def test_clear_colors_that_are_none(color: Any, device: IRenderDevice) -> None:
     with pytest.raises(ValidationError, match="clear_color takes four numbers"):
         device.create_command_encoder().begin_render_pass(
@@ -491,7 +493,10 @@ def test_frame_buffer(device: IRenderDevice) -> None:
             b.set_pipeline(pipeline(s.device, color_targets=[ColorTarget("bgra8unorm")])),
             b.draw(3),
         ),
-        lambda b, s: (b.set_pipeline(pipeline(s.device, VERTICES, vertex_buffers=[POINT])), b.draw(3)),
+        lambda b, s: (
+            b.set_pipeline(pipeline(s.device, VERTICES, vertex_buffers=[POINT])),
+            b.draw(3),
+        ),
     ],
     ids=["no pipeline", "no indices", "other format", "no vertices"],
 )
@@ -512,7 +517,9 @@ def test_bundle_is_finished_once(device: IRenderDevice) -> None:
 
 
 def test_bundle_for_other_targets(scene: Scene) -> None:
-    bundle = scene.device.create_render_bundle_encoder([TextureFormat.R8_UNORM], label="red").finish()
+    bundle = scene.device.create_render_bundle_encoder(
+        [TextureFormat.R8_UNORM], label="red"
+    ).finish()
 
     def draw(commands: Any) -> None:
         with pytest.raises(ValidationError, match="'red' was recorded for"):
@@ -746,7 +753,9 @@ def test_resolve_of_queries_that_never_counted(
         lambda junk: RenderPipelineDescriptor(None, [], depth=junk or 0),
         lambda junk: RenderPipelineDescriptor(None, [], topology=junk),
         lambda junk: RenderPipelineDescriptor(None, [], cull_mode=junk),
-        lambda junk: RenderPipelineDescriptor(None, [], vertex_entry=junk if junk != "nothing" else 0),
+        lambda junk: RenderPipelineDescriptor(
+            None, [], vertex_entry=junk if junk != "nothing" else 0
+        ),
         lambda junk: RenderPipelineDescriptor(None, [], label=junk if junk != "nothing" else 0),
         lambda junk: ComputePipelineDescriptor(None, [junk]),
         lambda junk: ComputePipelineDescriptor(None, junk),
@@ -871,7 +880,9 @@ def test_closed(fresh_device: IRenderDevice) -> None:
     device.close()
     for call in (
         lambda: device.create_shader_module(FULL_SCREEN),
-        lambda: device.create_render_pipeline(RenderPipelineDescriptor(shader, [ColorTarget(RGBA)])),
+        lambda: device.create_render_pipeline(
+            RenderPipelineDescriptor(shader, [ColorTarget(RGBA)])
+        ),
         lambda: device.create_compute_pipeline(ComputePipelineDescriptor(shader)),
         lambda: device.create_frame_buffer(4, 4),
         lambda: device.create_query_set("occlusion", 1),
