@@ -440,12 +440,16 @@ class MappableBuffer(Buffer, IMappableBuffer):
 
     def _current_mapping(self, call: str) -> tuple[Mapping, MappedRange]:
         self._owner.check_alive(call)
-        if self._mapping is None or self._mapped is None or self._mapping.ended:
+        mapping, mapped = self._mapping, self._mapped  # the device may be closed on any thread
+        if mapping is None or mapped is None or mapping.ended:
+            remedy = {
+                BufferState.MAP_PENDING: "await the map that is going on",
+                BufferState.DESTROYED: "create a new one",
+            }.get(self._state, "map it first (map_async or map)")
             raise BufferStateError(
-                f"{call}: the buffer is {self._state.value}, not mapped; "
-                "map it first (map_async or map)"
+                f"{call}: the buffer is {self._state.value}, not mapped; {remedy}"
             )
-        return self._mapping, self._mapped
+        return mapping, mapped
 
     def _destroy(self, reason: str) -> None:
         self._abort_map(BufferState.DESTROYED, reason)

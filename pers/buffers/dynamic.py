@@ -221,6 +221,7 @@ class DynamicBuffer(BufferView[Buffer]):
         self._bytes += nbytes
 
     def _grow(self, used: int, needed: int) -> None:
+        self._inner.check_usable(f"DynamicBuffer {self._name!r}: growing for a larger frame")
         # Arrays given out in the frame look at its old memory, and are written to until it ends.
         start = self._outgrown[-1].end if self._outgrown else 0
         end = align_up(used, COPY_ALIGNMENT)

@@ -704,7 +704,9 @@ class RenderQueue(IRenderQueue):
                 f"submit takes command buffers from finish(), not {type(command_buffer).__name__}"
             )
         if command_buffer.device is not self._device:
-            raise ValidationError(f"submit: {command_buffer.name} belongs to another device")
+            raise ValidationError(
+                f"submit: {command_buffer.name} belongs to another device; record it on this"
+            )
         if command_buffer.submitted:
             raise ValidationError(
                 f"submit: {command_buffer.name} was submitted before; record it again"

@@ -69,10 +69,10 @@ REFUSED_MAP = {
 }
 REFUSED_ACCESS = {
     "READY": Cell(READY, BufferStateError, "map it first"),
-    "MAP_PENDING": Cell(PENDING, BufferStateError, "map it first"),
+    "MAP_PENDING": Cell(PENDING, BufferStateError, "await the map that is going on"),
     "MAPPED": Cell(MAPPED),
     "MAPPED at creation": Cell(MAPPED),
-    "DESTROYED": Cell(DESTROYED, BufferStateError, "map it first"),
+    "DESTROYED": Cell(DESTROYED, BufferStateError, "create a new one"),
 }
 TABLE: dict[str, dict[str, Cell]] = {
     "map_async": {"READY": Cell(MAPPED), **REFUSED_MAP},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import threading
@@ -56,7 +57,6 @@ from tests.support import (
     settle,
     start_map,
 )
-import contextlib
 
 # --- Opening --------------------------------------------------------------------------------------
 
