@@ -157,7 +157,7 @@ class Completion(Generic[T]):
         try:
             if self._source is not None:
                 self._source.watch(self)
-            if not arrived.wait(timeout):
+            if not arrived.wait(None if timeout is None else min(timeout, threading.TIMEOUT_MAX)):
                 raise WaitTimeoutError(
                     f"{self.what} was not done after {timeout} s; it goes on, so wait again or "
                     "give it more time"

@@ -7,7 +7,8 @@ from typing import Literal
 
 import anyio.to_thread
 
-from pers.errors import BackendUnavailableError
+from pers._checks import items_of, of_type
+from pers.errors import BackendUnavailableError, ValidationError
 from pers.graphics.interfaces import IRenderDevice
 from pers.graphics.types import DeviceInfo
 
@@ -43,16 +44,17 @@ def open_device(
     Raises:
         BackendUnavailableError: No such backend, no driver, or the GPU lacks a feature or limit.
     """
+    features, limits = _names(features), _mapping(limits)
     if backend == "webgpu":
         from pers.backends.webgpu import WebGPUDevice
 
         return WebGPUDevice.open(
-            power_preference=power_preference, features=features, limits=limits or {}
+            power_preference=power_preference, features=features, limits=limits
         )
     if backend == "null":
         from pers.backends.null import NullDevice
 
-        return NullDevice(features=features, limits=limits or {})
+        return NullDevice(features=features, limits=limits)
     raise BackendUnavailableError(
         f"there is no backend {backend!r}; choose one of {', '.join(BACKENDS)}"
     )
@@ -73,3 +75,18 @@ async def open_device_async(
         )
 
     return await anyio.to_thread.run_sync(open_now)
+
+
+def _names(features: Sequence[str]) -> list[str]:
+    names = [features] if isinstance(features, str) else items_of(features, "open_device features")
+    for name in names:
+        of_type(name, str, "open_device features: each of them")
+    return names
+
+
+def _mapping(limits: Mapping[str, int] | None) -> Mapping[str, int]:
+    if limits is None:
+        return {}
+    if not isinstance(limits, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValidationError(f"open_device takes limits as a dict, not {limits!r}")
+    return limits

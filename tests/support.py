@@ -270,14 +270,14 @@ def address_of(array: npt.NDArray[Any]) -> int:
     return address
 
 
-def live_buffers(device: IRenderDevice) -> int:
-    """Count the native buffers that are alive, on webgpu those of the whole process."""
+def live(device: IRenderDevice, kind: str = "Buffer") -> int:
+    """Count the native objects of a kind that are alive, on webgpu those of the whole process."""
     gc.collect()
     native: Any = device
     if device.info.backend == "null":
-        count: int = native.live_objects()["NullBuffer"]
+        count: int = native.live_objects()[f"Null{kind}"]
         return count
-    return native_counts("Buffer")
+    return native_counts(kind)
 
 
 def native_counts(kind: str) -> int:
@@ -285,8 +285,8 @@ def native_counts(kind: str) -> int:
     import wgpu
 
     gc.collect()
-    count: int = wgpu.diagnostics.get_dict()["wgpu_native_counts"][kind]["count"]
-    return count
+    counts = wgpu.diagnostics.get_dict().get("wgpu_native_counts")
+    return int(counts[kind]["count"]) if counts else 0
 
 
 # --- Subprocesses ---------------------------------------------------------------------------------

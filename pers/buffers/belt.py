@@ -15,6 +15,7 @@ from pers.buffers.interfaces import IBuffer
 from pers.buffers.mapped_range import as_bytes_array
 from pers.buffers.staging import STAGING_USAGE
 from pers.buffers.types import COPY_ALIGNMENT, BufferDesc, BufferUsage, MapMode
+from pers.buffers.view import check_encoder
 from pers.errors import BufferRangeError, BufferUsageError, RingFullError
 from pers.textures import ITexture, TextureRows
 
@@ -131,7 +132,7 @@ class StagingBelt:
             RingFullError: The budget is used up by copies that were recorded but not submitted,
                 which no waiting can change.
         """
-        job = self._prepare(data, target, offset)
+        job = self._prepare(data, target, offset, encoder)
         while (chunk := self._upload(job, encoder)) is not None:
             chunk.wait()
         return self._submit_if_large(job, encoder)
@@ -145,7 +146,7 @@ class StagingBelt:
         encoder: ICommandEncoder | None = None,
     ) -> Submission | None:
         """The same as `upload`, but only the task waits while the budget is used up."""
-        job = self._prepare(data, target, offset)
+        job = self._prepare(data, target, offset, encoder)
         while (chunk := self._upload(job, encoder)) is not None:
             await chunk.done()
         return self._submit_if_large(job, encoder)
@@ -159,7 +160,7 @@ class StagingBelt:
         encoder: ICommandEncoder | None = None,
     ) -> Submission | None:
         """The same as `upload`, but raises `RingFullError` instead of waiting."""
-        job = self._prepare(data, target, offset)
+        job = self._prepare(data, target, offset, encoder)
         if self._upload(job, encoder) is not None:
             raise RingFullError(
                 f"the staging belt's budget of {self._budget} bytes is used up by uploads that "
@@ -196,7 +197,15 @@ class StagingBelt:
     def _capacity(self) -> int:
         return sum(chunk.size for chunk in self._chunks)
 
-    def _prepare(self, data: Any, target: IBuffer | ITexture, offset: int) -> _Job:
+    def _prepare(
+        self,
+        data: Any,
+        target: IBuffer | ITexture,
+        offset: int,
+        encoder: ICommandEncoder | None,
+    ) -> _Job:
+        if encoder is not None:
+            check_encoder("upload", encoder)
         if isinstance(target, IBuffer):
             return _BufferJob(data, target, offset)
         return _TextureJob(data, of_type(target, ITexture, "upload"))  # type: ignore[type-abstract]

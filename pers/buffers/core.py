@@ -332,10 +332,10 @@ class MappableBuffer(Buffer, IMappableBuffer):
 
     def finish_mapping(self) -> None:
         """Unmap after `on_views_gone`, on whatever thread the last array died."""
-        if self._end_mapping(BufferState.READY):
-            self._native.unmap()
-        else:  # destroyed in the meantime, which had to wait for the arrays
-            self._native.destroy()
+        if self._mapping is not None:
+            self._native.unmap()  # before the state says so: another thread may look for READY
+        if not self._end_mapping(BufferState.READY):
+            self._native.destroy()  # destroyed in the meantime, which had to wait for the arrays
 
     def _begin_map(self, mode: MapMode, offset: int, size: int | None) -> Completion[MappedRange]:
         self._submit_uploads()

@@ -95,6 +95,6 @@ def check_encoder(call: str, encoder: object) -> None:
     """Raise unless `encoder` records copies; catches swapped arguments early."""
     if not hasattr(encoder, "copy_buffer_to_buffer"):
         raise BufferUsageError(
-            f"{call} takes a command encoder first, not {encoder!r}; "
+            f"{call} takes a command encoder to record the copy, not {encoder!r}; "
             "make one with device.create_command_encoder()"
         )

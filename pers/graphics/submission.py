@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from math import isnan
+from numbers import Real
+
 from pers._completion import Completion
+from pers.errors import ValidationError
 
 __all__ = ["Submission"]
 
@@ -45,7 +49,10 @@ class Submission:
         Raises:
             WaitTimeoutError: The time is up; the work goes on.
             DeviceLostError: The device was lost before the end.
+            ValidationError: `timeout` is no number.
         """
+        if timeout is not None and (not isinstance(timeout, Real) or isnan(timeout)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValidationError(f"{self!r}: wait takes seconds or None, not {timeout!r}")
         self._completion.wait(timeout)
 
     def __repr__(self) -> str:

@@ -41,7 +41,7 @@ from tests.support import (
     Maker,
     contents,
     copied,
-    live_buffers,
+    live,
     make_texture,
     numbers,
     open_device,
@@ -583,15 +583,15 @@ def test_requests_of_all_sizes(device: IRenderDevice, make: Maker) -> None:
 
 
 def test_destroyed_chunks_give_their_memory_back(fresh_device: IRenderDevice) -> None:
-    before = live_buffers(fresh_device)
+    before = live(fresh_device)
     belt = StagingBelt(fresh_device, budget=4 * CHUNK)
     target = Maker(fresh_device).plain(4 * CHUNK)
     fresh_device.queue.submit([fill_up(fresh_device, belt, target, 4)]).wait()
-    assert live_buffers(fresh_device) == before + 5
+    assert live(fresh_device) == before + 5
     belt.upload(bytes(4 * CHUNK), target, encoder=fresh_device.create_command_encoder())
-    assert live_buffers(fresh_device) == before + 2
+    assert live(fresh_device) == before + 2
     del belt
-    assert live_buffers(fresh_device) == before + 1
+    assert live(fresh_device) == before + 1
 
 
 def test_nothing_in_flight_is_overwritten(device: IRenderDevice, make: Maker) -> None:

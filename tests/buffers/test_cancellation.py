@@ -28,7 +28,7 @@ from tests.support import (
     Maker,
     MapTask,
     copied,
-    live_buffers,
+    live,
     numbers,
     start_map,
 )
@@ -325,14 +325,14 @@ async def test_coroutine_never_started(make: Maker) -> None:
 
 async def test_dropped_before_the_result(device: IRenderDevice, make: Maker, hold: Hold) -> None:
     """[MapAsync_DroppedBeforeResult] Nobody holds the buffer any more when the news comes."""
-    before = live_buffers(device)
+    before = live(device)
     async with anyio.create_task_group() as group:
         buffer = make.mappable()
         await start_map(group, buffer)
         make._buffers.clear()
         del buffer
         group.cancel_scope.cancel()
-    assert live_buffers(device) == before
+    assert live(device) == before
     hold.release()
     device.poll()
 

@@ -14,6 +14,7 @@ import pytest
 from pers import (
     BufferState,
     BufferStateError,
+    DeviceLostError,
     IMappableBuffer,
     IRenderDevice,
     MapMode,
@@ -27,7 +28,7 @@ from tests.support import (
     address_of,
     contents,
     copied,
-    live_buffers,
+    live,
     numbers,
     open_device,
 )
@@ -210,7 +211,7 @@ def test_view_outlives(end: str, mode: MapMode, fresh_device: IRenderDevice) -> 
 @pytest.mark.parametrize("end", ["destroy", "drop"])
 def test_memory_goes_with_the_last_view(end: str, fresh_device: IRenderDevice) -> None:
     make = Maker(fresh_device)
-    before = live_buffers(fresh_device)
+    before = live(fresh_device)
     buffer = mapped_with(make, numbers(16))
     make._buffers.clear()
     views = [buffer.mapped_data.as_array(), buffer.mapped_range(8, 8).as_array()[2:4]]
@@ -218,9 +219,9 @@ def test_memory_goes_with_the_last_view(end: str, fresh_device: IRenderDevice) -
         buffer.destroy()
     del buffer
     while views:
-        assert live_buffers(fresh_device) == before + 1
+        assert live(fresh_device) == before + 1
         views.pop()
-    assert live_buffers(fresh_device) == before
+    assert live(fresh_device) == before
 
 
 def test_native_destroy_waits_for_the_views(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,7 +264,7 @@ def test_native_device_waits_for_the_views(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_view_that_dies_on_another_thread(fresh_device: IRenderDevice) -> None:
     make = Maker(fresh_device)
-    before = live_buffers(fresh_device)
+    before = live(fresh_device)
     buffer = mapped_with(make, numbers(16))
     make._buffers.clear()
     views = [buffer.mapped_data.as_array()]
@@ -272,7 +273,7 @@ def test_view_that_dies_on_another_thread(fresh_device: IRenderDevice) -> None:
     thread = threading.Thread(target=views.clear)
     thread.start()
     thread.join()
-    assert live_buffers(fresh_device) == before
+    assert live(fresh_device) == before
 
 
 def test_closed_while_another_thread_writes() -> None:
@@ -290,7 +291,7 @@ def test_closed_while_another_thread_writes() -> None:
             try:
                 while True:
                     mapped.write(data)
-            except BufferStateError:
+            except DeviceLostError:
                 pass
             except BaseException as error:
                 errors.append(error)

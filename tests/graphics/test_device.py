@@ -49,7 +49,7 @@ from tests.support import (
     Maker,
     contents,
     copied,
-    live_buffers,
+    live,
     make_texture,
     native_counts,
     numbers,
@@ -363,7 +363,7 @@ def test_submission_outlives_its_device(backend: str) -> None:
 
 def test_buffers_leave_nothing(device: IRenderDevice) -> None:
     settle(device)
-    before = live_buffers(device)
+    before = live(device)
     for _ in range(10):
         make = Maker(device)
         make.plain()
@@ -373,13 +373,13 @@ def test_buffers_leave_nothing(device: IRenderDevice) -> None:
         target.map(MapMode.READ)
         del make, target
     settle(device)
-    assert live_buffers(device) == before
+    assert live(device) == before
 
 
 @pytest.mark.anyio
 async def test_cancelled_maps_leave_nothing(device: IRenderDevice) -> None:
     settle(device)
-    before = live_buffers(device)
+    before = live(device)
     with Hold(device):
         async with anyio.create_task_group() as group:
             make = Maker(device)
@@ -387,7 +387,7 @@ async def test_cancelled_maps_leave_nothing(device: IRenderDevice) -> None:
                 await start_map(group, make.mappable())
             group.cancel_scope.cancel()
         del make
-        assert live_buffers(device) == before
+        assert live(device) == before
 
 
 def test_buffers_keep_their_device(backend: str) -> None:

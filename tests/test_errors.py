@@ -1,0 +1,537 @@
+"""Exceptions: what they are, what they say, and that nothing else is raised.
+
+This file is also a program: ``test_errors.py BACKEND`` makes every call of `CALLS` with every kind
+of junk, and prints what was raised that is no `PersError`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import pers
+from pers import (
+    BindGroupLayout,
+    BindingLayout,
+    BufferBinding,
+    BufferDesc,
+    BufferUsage,
+    ColorTarget,
+    ComputePipelineDescriptor,
+    DeferredStagingBuffer,
+    DeviceBuffer,
+    DynamicBuffer,
+    ImmediateStagingBuffer,
+    IRenderDevice,
+    MapMode,
+    PersError,
+    ReadbackBuffer,
+    RenderPipelineDescriptor,
+    SamplerDescriptor,
+    ShaderStage,
+    StagingBelt,
+    TexelCopyBufferInfo,
+    TexelCopyTextureInfo,
+    TextureDescriptor,
+    TextureFormat,
+    TextureRows,
+    TextureUsage,
+    VertexAttribute,
+    VertexLayout,
+)
+from tests.support import BACKENDS, DOUBLE, FULL_SCREEN, UPLOAD, Maker, open_device, run_python
+
+# --- What they are --------------------------------------------------------------------------------
+
+BUILT_INS: dict[str, type[Exception]] = {
+    "PersError": Exception,
+    "BackendUnavailableError": RuntimeError,
+    "BufferRangeError": ValueError,
+    "BufferStateError": RuntimeError,
+    "BufferUsageError": ValueError,
+    "DeviceLostError": RuntimeError,
+    "MapAbortedError": RuntimeError,
+    "MappedViewsError": RuntimeError,
+    "OutOfMemoryError": MemoryError,
+    "RingFullError": RuntimeError,
+    "ValidationError": ValueError,
+    "WaitTimeoutError": TimeoutError,
+}
+
+
+def test_every_error_is_listed() -> None:
+    assert sorted(BUILT_INS) == sorted(pers.errors.__all__)
+    assert all(getattr(pers, name) is getattr(pers.errors, name) for name in BUILT_INS)
+
+
+@pytest.mark.parametrize("name", BUILT_INS)
+def test_what_an_error_is(name: str) -> None:
+    """`except ValueError` and its like keep working."""
+    error = getattr(pers, name)
+    assert issubclass(error, PersError)
+    assert issubclass(error, BUILT_INS[name])
+    assert error.__doc__
+    made = error("text", 3) if name == "MappedViewsError" else error("text")
+    assert str(made) == "text"
+
+
+# --- What they say --------------------------------------------------------------------------------
+
+
+def messages(device: IRenderDevice) -> Iterator[tuple[Callable[[], object], list[str]]]:
+    """Mistakes, and what their messages have to tell: who, what, in which state, and then what."""
+    factory = device.buffer_factory
+    make = Maker(device)
+    mapped = make.mappable(64, UPLOAD, "particles", mapped=True)
+    view = mapped.mapped_data.as_array()
+    gone = make.mappable(64, UPLOAD, "particles")
+    gone.destroy()
+    commands = device.create_command_encoder("frame 7")
+    commands.copy_buffer_to_buffer(mapped, 0, make.plain(), 0)
+    finished = commands.finish()
+    yield mapped.map, ["'particles'", "map", "mapped", "unmap it first"]
+    yield mapped.unmap, ["'particles'", "1 array", "delete the arrays", "copy them"]
+    yield gone.map, ["'particles'", "destroyed", "create a new one"]
+    yield lambda: mapped.mapped_range(4, 4), ["'particles'", "multiple of 8", "offset 4"]
+    yield lambda: mapped.mapped_range(64, 8), ["'particles'", "64 to 72", "mapped are 0 to 64"]
+    yield (
+        lambda: (mapped.mapped_range(0, 16), mapped.mapped_range(8, 8)),
+        ["'particles'", "8 to 16", "overlap", "0 to 16", "mapped_data"],
+    )
+    yield (
+        lambda: mapped.mapped_data.write(bytes(100)),
+        ["'particles'", "write", "100 bytes", "64 bytes"],
+    )
+    yield (
+        lambda: mapped.mapped_data.as_array(np.float64, 9),
+        ["'particles'", "as_array", "float64", "72 bytes", "has 64"],
+    )
+    yield (
+        lambda: device.queue.submit([finished]),
+        ["'frame 7'", "'particles'", "mapped", "unmap it"],
+    )
+    yield (
+        lambda: factory.create_buffer(BufferDesc(4, UPLOAD, debug_name="mesh")),
+        ["'mesh'", "MAP_WRITE", "create_mappable_buffer"],
+    )
+    yield (
+        lambda: ReadbackBuffer(BufferDesc(4, BufferUsage.MAP_WRITE, debug_name="result"), factory),
+        ["ReadbackBuffer", "'result'", "MAP_WRITE", "MAP_READ"],
+    )
+    yield (
+        lambda: device.queue.write_buffer(make.plain(16, name="mesh"), 8, bytes(16)),
+        ["write_buffer", "'mesh'", "16 bytes at offset 8", "16 bytes)"],
+    )
+    yield (
+        lambda: pers.open_device("metal"),
+        ["'metal'", "choose one of", "webgpu", "null"],
+    )
+    del view
+
+
+def test_what_messages_tell(device: IRenderDevice) -> None:
+    for call, parts in messages(device):
+        with pytest.raises(PersError) as caught:
+            call()
+        for part in parts:
+            assert part in str(caught.value), f"{part!r} is not in {caught.value}"
+
+
+def test_missing_driver_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pers.backends.webgpu import WebGPUDevice
+
+    monkeypatch.setattr("pers.backends.webgpu.find_adapters", lambda _: [])
+    with pytest.raises(pers.BackendUnavailableError, match="apt install .*mesa-vulkan-drivers"):
+        WebGPUDevice.open()
+
+
+# --- That nothing else is raised ------------------------------------------------------------------
+
+JUNK: list[Any] = [
+    -1, 2**31, 2**63, 2**64, float("nan"), 1.5, "4", "", True, None, object(), [4], (), {},
+    np.float32(4), np.array([1.5]), b"4", print,
+]  # fmt: skip
+RGBA = TextureFormat.RGBA8_UNORM
+GPU = BufferUsage(0b1100111111)  # all but mapping
+
+
+class Toys:
+    """Things to make mistakes with."""
+
+    def __init__(self, device: IRenderDevice) -> None:
+        self.device = device
+        self.queue, self.factory, self.belt = device.queue, device.buffer_factory, device.belt
+        self.make = Maker(device)
+        self.buffer = self.make.plain(1024, GPU, "toy")
+        self.other = self.make.plain(1024, GPU, "toy 2")
+        usage = TextureUsage.COPY_SRC | TextureUsage.COPY_DST | TextureUsage.TEXTURE_BINDING
+        self.texture = device.create_texture(TextureDescriptor(4, 4, RGBA, usage, "picture"))
+        self.frame = device.create_frame_buffer(4, 4, [RGBA])
+        self.queries = device.create_query_set("occlusion", 4)
+        self.shader = device.create_shader_module(FULL_SCREEN + DOUBLE)
+        self.layout = BindGroupLayout(
+            [BindingLayout(0, "uniform", dynamic_offset=True, min_size=16)]
+        )
+        self.group = device.create_bind_group(self.layout, {0: self.buffer})
+
+    @property
+    def encoder(self) -> Any:
+        return self.device.create_command_encoder("toy")
+
+    @property
+    def mapped(self) -> Any:
+        return self.make.mappable(64, mapped=True)
+
+    @property
+    def mappable(self) -> Any:
+        return self.make.mappable(64)
+
+    def drawing(self, call: Callable[[Any], object]) -> None:
+        encoder = self.encoder
+        with encoder.begin_render_pass(self.frame, occlusion_queries=self.queries) as render_pass:
+            call(render_pass)
+        encoder.finish()
+
+    def updating(self, call: Callable[[Any], object]) -> None:
+        with DynamicBuffer(64, self.factory).begin_update() as update:
+            call(update)
+
+    def mapping(self, **more: Any) -> None:
+        with DeferredStagingBuffer(64, self.factory).map(**more):
+            pass
+
+
+def _of_classes() -> dict[str, Callable[[Toys, Any], object]]:
+    calls: dict[str, Callable[[Toys, Any], object]] = {}
+    for kind in (
+        DeviceBuffer, ImmediateStagingBuffer, DeferredStagingBuffer, ReadbackBuffer, DynamicBuffer,
+    ):  # fmt: skip
+        usage: Any = {"usage": BufferUsage.VERTEX} if kind is DeviceBuffer else {}
+        name = kind.__name__
+        calls[f"{name}(size)"] = lambda t, x, k=kind, u=usage: k(x, t.factory, **u)
+        calls[f"{name}(factory)"] = lambda t, x, k=kind, u=usage: k(4, x, **u)
+        calls[f"{name}(name)"] = lambda t, x, k=kind, u=usage: k(4, t.factory, debug_name=x, **u)
+    return calls
+
+
+def _of_fields() -> dict[str, Callable[[Toys, Any], object]]:
+    """Descriptors, each field in turn."""
+    calls: dict[str, Callable[[Toys, Any], object]] = {}
+
+    def field(
+        kind: type, name: str, good: Callable[[Toys], dict[str, Any]], use: str | None
+    ) -> Callable[[Toys, Any], object]:
+        def call(toys: Toys, junk: Any) -> None:
+            made = kind(**(good(toys) | {name: junk}))
+            if use is not None:
+                getattr(toys.device, use)(made)
+
+        return call
+
+    texture = {"width": 4, "height": 4, "format": RGBA, "usage": TextureUsage.COPY_DST}
+    kinds: list[tuple[type, Callable[[Toys], dict[str, Any]], str | None]] = [
+        (TextureDescriptor, lambda t: texture, "create_texture"),
+        (SamplerDescriptor, lambda t: {}, "create_sampler"),
+        (ComputePipelineDescriptor, lambda t: {"shader": t.shader}, "create_compute_pipeline"),
+        (
+            RenderPipelineDescriptor,
+            lambda t: {"shader": t.shader, "color_targets": [ColorTarget(RGBA)]},
+            "create_render_pipeline",
+        ),
+        (BufferDesc, lambda t: {"size": 4, "usage": BufferUsage.VERTEX}, None),
+        (BindingLayout, lambda t: {"binding": 0, "kind": "uniform"}, None),
+        (VertexAttribute, lambda t: {"location": 0, "format": "float32"}, None),
+        (VertexLayout, lambda t: {"stride": 4, "attributes": []}, None),
+        (TexelCopyTextureInfo, lambda t: {"texture": t.texture}, None),
+        (pers.BlendState, lambda t: {}, None),
+        (pers.DepthState, lambda t: {}, None),
+        (ColorTarget, lambda t: {"format": RGBA}, None),
+    ]
+    for kind, good, use in kinds:
+        for attribute in kind.__attrs_attrs__:  # type: ignore[attr-defined]
+            calls[f"{kind.__name__}.{attribute.name}"] = field(kind, attribute.name, good, use)
+    return calls
+
+
+def _of_passes() -> dict[str, Callable[[Toys, Any], object]]:
+    """Commands of a render pass, each argument in turn."""
+    calls: dict[str, Callable[[Toys, Any], object]] = {}
+
+    def argument(method: str, position: int, *good: Any) -> Callable[[Toys, Any], object]:
+        def call(toys: Toys, junk: Any) -> None:
+            arguments = [toys.buffer if item is Toys else item for item in good]
+            arguments[position] = junk
+            toys.drawing(lambda render_pass: getattr(render_pass, method)(*arguments))
+
+        return call
+
+    for method, good in {
+        "draw": (1, 1, 0, 0),
+        "draw_indexed": (1, 1, 0, 0, 0),
+        "draw_indirect": (Toys, 0),
+        "draw_indexed_indirect": (Toys, 0),
+        "multi_draw_indirect": (Toys, 0, 1),
+        "set_viewport": (0, 0, 1, 1, 0, 1),
+        "set_scissor_rect": (0, 0, 1, 1),
+        "set_vertex_buffer": (0, Toys, 0, 4),
+        "set_index_buffer": (Toys, "uint32", 0, 4),
+        "set_pipeline": (None,),
+        "execute_bundles": ([],),
+        "begin_occlusion_query": (0,),
+    }.items():
+        for position in range(len(good)):
+            calls[f"pass.{method}({position})"] = argument(method, position, *good)
+    return calls
+
+
+CALLS: dict[str, Callable[[Toys, Any], object]] = {
+    # Mapping
+    "map(mode)": lambda t, x: t.mappable.map(x),
+    "map(offset)": lambda t, x: t.mappable.map(MapMode.WRITE, x),
+    "map(size)": lambda t, x: t.mappable.map(MapMode.WRITE, 0, x),
+    "mapped_range(offset)": lambda t, x: t.mapped.mapped_range(x),
+    "mapped_range(size)": lambda t, x: t.mapped.mapped_range(0, x),
+    "as_array(dtype)": lambda t, x: t.mapped.mapped_data.as_array(x),
+    "as_array(shape)": lambda t, x: t.mapped.mapped_data.as_array(np.uint8, x),
+    "as_array(shape[1])": lambda t, x: t.mapped.mapped_data.as_array(np.uint8, (2, x)),
+    "write(data)": lambda t, x: t.mapped.mapped_data.write(x),
+    "write(offset)": lambda t, x: t.mapped.mapped_data.write(b"1234", x),
+    "read(offset)": lambda t, x: t.mapped.mapped_data.read(x),
+    "read(size)": lambda t, x: t.mapped.mapped_data.read(0, x),
+    "create_buffer": lambda t, x: t.factory.create_buffer(x),
+    "create_mappable_buffer": lambda t, x: t.factory.create_mappable_buffer(x),
+    # The five buffers and the belt
+    **_of_classes(),
+    "DeviceBuffer(usage)": lambda t, x: DeviceBuffer(4, t.factory, usage=x),
+    "from_array(data)": lambda t, x: DeviceBuffer.from_array(x, BufferUsage.VERTEX, t.factory),
+    "from_array(usage)": lambda t, x: DeviceBuffer.from_array(b"1234", x, t.factory),
+    "from_array(factory)": lambda t, x: DeviceBuffer.from_array(b"1234", BufferUsage.VERTEX, x),
+    "DynamicBuffer(usage)": lambda t, x: DynamicBuffer(4, t.factory, usage=x),
+    "DynamicBuffer(frames)": lambda t, x: DynamicBuffer(4, t.factory, frames=x),
+    "update.as_array(dtype)": lambda t, x: t.updating(lambda u: u.as_array(x)),
+    "update.as_array(shape)": lambda t, x: t.updating(lambda u: u.as_array(np.uint8, x)),
+    "update.push": lambda t, x: t.updating(lambda u: u.push(x)),
+    "staging.write(data)": lambda t, x: ImmediateStagingBuffer(64, t.factory).write(x),
+    "staging.write(offset)": lambda t, x: ImmediateStagingBuffer(64, t.factory).write(b"1234", x),
+    "staging.as_array(dtype)": lambda t, x: ImmediateStagingBuffer(64, t.factory).as_array(x),
+    "write_pixels(pixels)": lambda t, x: ImmediateStagingBuffer(1024, t.factory).write_pixels(
+        x, t.texture
+    ),
+    "write_pixels(texture)": lambda t, x: ImmediateStagingBuffer(1024, t.factory).write_pixels(
+        np.zeros((4, 4, 4), np.uint8), x
+    ),
+    "write_pixels(offset)": lambda t, x: ImmediateStagingBuffer(2048, t.factory).write_pixels(
+        np.zeros((4, 4, 4), np.uint8), t.texture, x
+    ),
+    "upload_to(encoder)": lambda t, x: ImmediateStagingBuffer(64, t.factory).upload_to(x, t.buffer),
+    "upload_to(target)": lambda t, x: ImmediateStagingBuffer(64, t.factory).upload_to(t.encoder, x),
+    "upload_to(offset)": lambda t, x: ImmediateStagingBuffer(64, t.factory).upload_to(
+        t.encoder, t.buffer, x
+    ),
+    "upload_to(source_offset)": lambda t, x: ImmediateStagingBuffer(64, t.factory).upload_to(
+        t.encoder, t.buffer, source_offset=x
+    ),
+    "upload_to(size)": lambda t, x: ImmediateStagingBuffer(64, t.factory).upload_to(
+        t.encoder, t.buffer, size=x
+    ),
+    "upload_to(pixels)": lambda t, x: ImmediateStagingBuffer(1024, t.factory).upload_to(
+        t.encoder, t.texture, size=x
+    ),
+    "deferred.map(offset)": lambda t, x: t.mapping(offset=x),
+    "deferred.map(size)": lambda t, x: t.mapping(size=x),
+    "copy_from(encoder)": lambda t, x: ReadbackBuffer(64, t.factory).copy_from(x, t.buffer),
+    "copy_from(source)": lambda t, x: ReadbackBuffer(64, t.factory).copy_from(t.encoder, x),
+    "copy_from(offset)": lambda t, x: ReadbackBuffer(64, t.factory).copy_from(
+        t.encoder, t.buffer, x
+    ),
+    "copy_from(size)": lambda t, x: ReadbackBuffer(64, t.factory).copy_from(
+        t.encoder, t.buffer, size=x
+    ),
+    "copy_from(pixels)": lambda t, x: ReadbackBuffer(1024, t.factory).copy_from(
+        t.encoder, t.texture, size=x
+    ),
+    "copy_from(width)": lambda t, x: ReadbackBuffer(1024, t.factory).copy_from(
+        t.encoder, t.texture, size=(x, 4, 1)
+    ),
+    "readback(dtype)": lambda t, x: ReadbackBuffer(64, t.factory).read_array_blocking(x),
+    "readback(shape)": lambda t, x: ReadbackBuffer(64, t.factory).read_array_blocking(np.uint8, x),
+    "read_array(source)": lambda t, x: t.device.read_array_blocking(x),
+    "read_array(dtype)": lambda t, x: t.device.read_array_blocking(t.buffer, x),
+    "read_array(shape)": lambda t, x: t.device.read_array_blocking(t.buffer, np.uint8, x),
+    "read_array(pixels, dtype)": lambda t, x: t.device.read_array_blocking(t.texture, x),
+    "read_array(pixels, shape)": lambda t, x: t.device.read_array_blocking(t.texture, None, x),
+    "read_array(pixels, shape[1])": lambda t, x: t.device.read_array_blocking(
+        t.texture, None, (16, x)
+    ),
+    "upload(data)": lambda t, x: t.device.upload(x, t.buffer),
+    "upload(target)": lambda t, x: t.device.upload(b"1234", x),
+    "upload(offset)": lambda t, x: t.device.upload(b"1234", t.buffer, x),
+    "upload(pixels)": lambda t, x: t.device.upload(x, t.texture),
+    "belt.upload(encoder)": lambda t, x: t.belt.upload(b"1234", t.buffer, encoder=x),
+    "StagingBelt(budget)": lambda t, x: StagingBelt(t.device, budget=x),
+    # Encoders and queue
+    "copy b2b(source)": lambda t, x: t.encoder.copy_buffer_to_buffer(x, 0, t.buffer, 0, 4),
+    "copy b2b(source_offset)": lambda t, x: t.encoder.copy_buffer_to_buffer(
+        t.buffer, x, t.other, 0, 4
+    ),
+    "copy b2b(target)": lambda t, x: t.encoder.copy_buffer_to_buffer(t.buffer, 0, x, 0, 4),
+    "copy b2b(target_offset)": lambda t, x: t.encoder.copy_buffer_to_buffer(
+        t.buffer, 0, t.other, x, 4
+    ),
+    "copy b2b(size)": lambda t, x: t.encoder.copy_buffer_to_buffer(t.buffer, 0, t.other, 0, x),
+    "copy b2t(source)": lambda t, x: t.encoder.copy_buffer_to_texture(x, t.texture),
+    "copy b2t(target)": lambda t, x: t.encoder.copy_buffer_to_texture(t.buffer, x),
+    "copy b2t(size)": lambda t, x: t.encoder.copy_buffer_to_texture(t.buffer, t.texture, x),
+    "copy b2t(offset)": lambda t, x: t.encoder.copy_buffer_to_texture(
+        TexelCopyBufferInfo(t.buffer, x), t.texture
+    ),
+    "copy b2t(row)": lambda t, x: t.encoder.copy_buffer_to_texture(
+        TexelCopyBufferInfo(t.buffer, 0, x), t.texture
+    ),
+    "copy b2t(rows)": lambda t, x: t.encoder.copy_buffer_to_texture(
+        TexelCopyBufferInfo(t.buffer, 0, 256, x), t.texture
+    ),
+    "copy t2b(source)": lambda t, x: t.encoder.copy_texture_to_buffer(x, t.buffer),
+    "copy t2b(place)": lambda t, x: t.encoder.copy_texture_to_buffer(
+        TexelCopyTextureInfo(x), t.buffer
+    ),
+    "copy t2t(source)": lambda t, x: t.encoder.copy_texture_to_texture(x, t.texture),
+    "clear(buffer)": lambda t, x: t.encoder.clear_buffer(x),
+    "clear(offset)": lambda t, x: t.encoder.clear_buffer(t.buffer, x),
+    "clear(size)": lambda t, x: t.encoder.clear_buffer(t.buffer, 0, x),
+    "resolve(queries)": lambda t, x: t.encoder.resolve_query_set(x, 0, 1, t.buffer),
+    "resolve(first)": lambda t, x: t.encoder.resolve_query_set(t.queries, x, 1, t.buffer),
+    "resolve(count)": lambda t, x: t.encoder.resolve_query_set(t.queries, 0, x, t.buffer),
+    "resolve(target)": lambda t, x: t.encoder.resolve_query_set(t.queries, 0, 1, x),
+    "resolve(offset)": lambda t, x: t.encoder.resolve_query_set(t.queries, 0, 1, t.buffer, x),
+    "submit": lambda t, x: t.queue.submit(x),
+    "submit([])": lambda t, x: t.queue.submit([x]),
+    "write_buffer(buffer)": lambda t, x: t.queue.write_buffer(x, 0, b"1234"),
+    "write_buffer(offset)": lambda t, x: t.queue.write_buffer(t.buffer, x, b"1234"),
+    "write_buffer(data)": lambda t, x: t.queue.write_buffer(t.buffer, 0, x),
+    "write_texture(texture)": lambda t, x: t.queue.write_texture(x, np.zeros((4, 4, 4), np.uint8)),
+    "write_texture(pixels)": lambda t, x: t.queue.write_texture(t.texture, x),
+    # Passes
+    **_of_passes(),
+    "set_bind_group(index)": lambda t, x: t.drawing(lambda p: p.set_bind_group(x, t.group, [0])),
+    "set_bind_group(group)": lambda t, x: t.drawing(lambda p: p.set_bind_group(0, x)),
+    "set_bind_group(offsets)": lambda t, x: t.drawing(lambda p: p.set_bind_group(0, t.group, x)),
+    "set_bind_group([offset])": lambda t, x: t.drawing(lambda p: p.set_bind_group(0, t.group, [x])),
+    "dispatch(x)": lambda t, x: t.encoder.begin_compute_pass().dispatch_workgroups(x),
+    "dispatch(z)": lambda t, x: t.encoder.begin_compute_pass().dispatch_workgroups(1, 1, x),
+    "begin_render_pass(frame)": lambda t, x: t.encoder.begin_render_pass(x),
+    "begin_render_pass(color)": lambda t, x: t.encoder.begin_render_pass(t.frame, clear_color=x),
+    "begin_render_pass(alpha)": lambda t, x: t.encoder.begin_render_pass(
+        t.frame, clear_color=(0, 0, 0, x)
+    ),
+    "begin_render_pass(depth)": lambda t, x: t.encoder.begin_render_pass(t.frame, clear_depth=x),
+    "begin_render_pass(queries)": lambda t, x: t.encoder.begin_render_pass(
+        t.frame, occlusion_queries=x
+    ),
+    # Making things
+    **_of_fields(),
+    "TextureRows(width)": lambda t, x: TextureRows(RGBA, x, 4),
+    "create_texture": lambda t, x: t.device.create_texture(x),
+    "create_sampler": lambda t, x: t.device.create_sampler(x),
+    "create_shader_module": lambda t, x: t.device.create_shader_module(x),
+    "create_render_pipeline": lambda t, x: t.device.create_render_pipeline(x),
+    "create_compute_pipeline": lambda t, x: t.device.create_compute_pipeline(x),
+    "create_bind_group(layout)": lambda t, x: t.device.create_bind_group(x, {0: t.buffer}),
+    "create_bind_group(resources)": lambda t, x: t.device.create_bind_group(t.layout, x),
+    "create_bind_group({0:})": lambda t, x: t.device.create_bind_group(t.layout, {0: x}),
+    "BufferBinding(buffer)": lambda t, x: t.device.create_bind_group(
+        t.layout, {0: BufferBinding(x)}
+    ),
+    "BufferBinding(offset)": lambda t, x: t.device.create_bind_group(
+        t.layout, {0: BufferBinding(t.buffer, x, 16)}
+    ),
+    "BufferBinding(size)": lambda t, x: t.device.create_bind_group(
+        t.layout, {0: BufferBinding(t.buffer, 0, x)}
+    ),
+    "BindGroupLayout": lambda t, x: BindGroupLayout(x),
+    "ShaderStage": lambda t, x: BindingLayout(0, "uniform", ShaderStage.VERTEX | 1 << 9),
+    "VertexLayout.from_dtype": lambda t, x: VertexLayout.from_dtype(x),
+    "create_frame_buffer(width)": lambda t, x: t.device.create_frame_buffer(x, 4),
+    "create_frame_buffer(formats)": lambda t, x: t.device.create_frame_buffer(4, 4, x),
+    "create_frame_buffer([format])": lambda t, x: t.device.create_frame_buffer(4, 4, [x]),
+    "create_frame_buffer(depth)": lambda t, x: t.device.create_frame_buffer(4, 4, depth_format=x),
+    "create_frame_buffer(samples)": lambda t, x: t.device.create_frame_buffer(4, 4, sample_count=x),
+    "create_query_set(kind)": lambda t, x: t.device.create_query_set(x, 1),
+    "create_query_set(count)": lambda t, x: t.device.create_query_set("occlusion", x),
+    "bundle(formats)": lambda t, x: t.device.create_render_bundle_encoder(x).finish(),
+    "bundle([format])": lambda t, x: t.device.create_render_bundle_encoder([x]).finish(),
+    "bundle(depth)": lambda t, x: t.device.create_render_bundle_encoder(
+        [RGBA], depth_format=x
+    ).finish(),
+    "bundle(samples)": lambda t, x: t.device.create_render_bundle_encoder(
+        [RGBA], sample_count=x
+    ).finish(),
+    "error_scope": lambda t, x: t.device.error_scope(x).__enter__(),  # type: ignore[attr-defined]
+    "wait(timeout)": lambda t, x: t.queue.on_work_done().wait(x),
+    "open_device(backend)": lambda t, x: pers.open_device(x),
+    "open_device(features)": lambda t, x: pers.open_device(t.device.info.backend, features=x),
+    "open_device(limits)": lambda t, x: pers.open_device(t.device.info.backend, limits=x),
+    "open_device(limit)": lambda t, x: pers.open_device(
+        t.device.info.backend, limits={"max_buffer_size": x}
+    ),
+}
+
+
+def untyped_errors(toys: Toys, call: str) -> list[str]:
+    """Make a call with all the junk; describe what was raised that is no `PersError`."""
+    found = []
+    for junk in JUNK:
+        try:
+            CALLS[call](toys, junk)
+        except PersError:
+            pass
+        except Exception as error:
+            found.append(f"{call} with {junk!r}: {type(error).__name__}: {error}")
+    return found
+
+
+@pytest.fixture(scope="module")
+def toys() -> Iterator[Toys]:
+    with open_device("null") as device:
+        yield Toys(device)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_only_pers_errors(call: str, toys: Toys) -> None:
+    assert untyped_errors(toys, call) == []
+
+
+def test_only_pers_errors_on_webgpu() -> None:
+    """In a subprocess, because wgpu-native aborts on some of these when they reach it."""
+    result = run_python(__file__, "webgpu")
+    assert result.returncode == 0, f"{result.stdout[-500:]}\n{result.stderr[-3000:]}"
+    assert result.stdout.splitlines()[-1] == f"{len(CALLS)} calls, 0 untyped errors", result.stdout
+
+
+def test_untyped_errors_are_found(toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CALLS, "a bad one", lambda t, x: 1 / 0)
+    assert len(untyped_errors(toys, "a bad one")) == len(JUNK)
+
+
+def main(backend: str) -> None:
+    assert backend in BACKENDS
+    found: list[str] = []
+    with open_device(backend) as device:
+        toys = Toys(device)
+        for call in CALLS:
+            print(f"making {call}", flush=True)  # the last line says where it aborted
+            found += untyped_errors(toys, call)
+    print("\n".join(found))
+    print(f"{len(CALLS)} calls, {len(found)} untyped errors")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
