@@ -1,4 +1,4 @@
-"""Explore: ``python -m tests.property BACKEND STEPS [SEED] [asyncio|trio]``.
+"""Explore: ``python tests/property BACKEND STEPS [SEED] [asyncio|trio]``.
 
 Prints the smallest sequence of calls that pers and the oracle do not agree on, if there is one.
 """
