@@ -19,9 +19,9 @@ settings.register_profile("ci", derandomize=True, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def quick_collections() -> None:
-    """Has `gc.collect` look only at what the tests make: they call it often."""
+    """Has `gc.collect` look only at what the tests of a module make: they call it often."""
     gc.collect()
     gc.freeze()
 

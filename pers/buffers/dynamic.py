@@ -112,10 +112,10 @@ class DynamicBuffer(BufferView[Buffer]):
             desc = BufferDesc(size, usage)
         size, usage = desc.size, desc.usage
         debug_name = desc.debug_name or debug_name
-        if usage & MAP_USAGES:
+        if usage & MAP_USAGES or desc.mapped_at_creation:
             raise BufferUsageError(
                 f"DynamicBuffer {debug_name!r} reaches its memory on its own; do not ask for "
-                f"{usage_names(usage & MAP_USAGES)}"
+                f"{usage_names(usage & MAP_USAGES) if usage & MAP_USAGES else 'mapped_at_creation'}"
             )
         self._factory = factory
         self._frame_count = whole_number(

@@ -247,7 +247,10 @@ class ReadbackBuffer(BufferView[MappableBuffer]):
     ) -> npt.NDArray[Any]:
         try:
             array = self._as_array(mapped, contents, dtype, shape)
-            return array.copy() if copy else array
+            if copy:
+                return array.copy()
+            array.flags.writeable = False  # also where the shape made NumPy copy padded rows
+            return array
         finally:
             del mapped
             self._end_read(slot)

@@ -61,7 +61,7 @@ def fixed_usage_desc(
     """Describe a buffer of a class that fixes the usage itself.
 
     Raises:
-        BufferUsageError: A descriptor asks for more than `usage`.
+        BufferUsageError: A descriptor asks for more than `usage`, or for another mapping.
     """
     if isinstance(desc_or_size, BufferDesc):
         extra = desc_or_size.usage & ~usage
@@ -70,6 +70,11 @@ def fixed_usage_desc(
                 f"{what} {desc_or_size.debug_name!r} is for {usage_names(usage)}, and cannot be "
                 f"used for {usage_names(extra)} too; pass its size only, or make another kind of "
                 "buffer for that"
+            )
+        if desc_or_size.mapped_at_creation and not mapped_at_creation:
+            raise BufferUsageError(
+                f"{what} {desc_or_size.debug_name!r} is not mapped at creation; it maps itself "
+                "when it is used"
             )
         size, debug_name = desc_or_size.size, desc_or_size.debug_name or debug_name
     else:

@@ -231,6 +231,18 @@ def test_usages_for_another_purpose(
         kind(BufferDesc(64, usage, debug_name="wrong"), device.buffer_factory)
 
 
+@pytest.mark.parametrize("kind", [DeferredStagingBuffer, ReadbackBuffer, DynamicBuffer])
+def test_mapped_at_creation_where_that_is_not_possible(
+    kind: Constructor, device: IRenderDevice
+) -> None:
+    usage = {DeferredStagingBuffer: BufferUsage.MAP_WRITE, ReadbackBuffer: BufferUsage.MAP_READ}
+    desc = BufferDesc(64, usage.get(kind, BufferUsage.UNIFORM), True, "wrong")
+    with pytest.raises(BufferUsageError, match="'wrong'"):
+        kind(desc, device.buffer_factory)
+    immediate = BufferDesc(64, BufferUsage.MAP_WRITE, True, "right")
+    assert ImmediateStagingBuffer(immediate, device.buffer_factory).state is BufferState.MAPPED
+
+
 @pytest.mark.parametrize(
     ("kind", "usage"),
     [

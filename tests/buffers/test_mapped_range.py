@@ -127,26 +127,25 @@ def test_size_none_on_a_partial_mapping(make: Maker) -> None:
 RANGES = [(0, 8), (0, 16), (8, 0), (8, 8), (8, 16), (16, 0), (16, 8), (16, 64), (0, 80), (80, 0)]
 
 
-@pytest.mark.parametrize("first", RANGES)
-@pytest.mark.parametrize("second", RANGES)
+@pytest.mark.parametrize("first", RANGES, ids=str)
 @pytest.mark.parametrize("remap", [False, True], ids=["", "mapped again"])
-def test_disjoint_ranges(
-    first: tuple[int, int], second: tuple[int, int], remap: bool, make: Maker
-) -> None:
+def test_disjoint_ranges(first: tuple[int, int], remap: bool, make: Maker) -> None:
     """[getMappedRange,disjointRanges] An empty range inside another one overlaps it, too."""
     buffer = make.mappable(80)
-    buffer.map()
-    buffer.mapped_range(*first)
-    if remap:
-        buffer.unmap()
+    for second in RANGES:
         buffer.map()
-    (start, size), (other_start, other_size) = first, second
-    disjoint = other_start >= start + size or start >= other_start + other_size
-    if disjoint or remap:
-        buffer.mapped_range(*second)
-    else:
-        with pytest.raises(BufferRangeError, match="overlap"):
+        buffer.mapped_range(*first)
+        if remap:
+            buffer.unmap()
+            buffer.map()
+        (start, size), (other_start, other_size) = first, second
+        disjoint = other_start >= start + size or start >= other_start + other_size
+        if disjoint or remap:
             buffer.mapped_range(*second)
+        else:
+            with pytest.raises(BufferRangeError, match="overlap"):
+                buffer.mapped_range(*second)
+        buffer.unmap()
 
 
 def test_disjoint_ranges_many(make: Maker) -> None:

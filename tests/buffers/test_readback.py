@@ -232,6 +232,8 @@ def test_pixels_as_something_else(device: IRenderDevice) -> None:
     assert (readback.read_array_blocking(np.uint16) == pixels.view(np.uint16)).all()
     assert (readback.read_array_blocking(None, (15, 4)) == pixels.reshape(15, 4)).all()
     assert (readback.read_array_blocking("f2", 60) == pixels.reshape(60)).all()
+    flat = readback.read_array_blocking(None, (15, 4))  # which NumPy cannot do without a copy
+    assert not flat.flags.writeable
     for dtype, shape in [
         (np.float32, None), (None, 61), (None, (3, 5)), (None, -1), (None, "60"), (None, (60.0,)),
         (None, (2**40, 2**40)),
@@ -346,6 +348,20 @@ def test_copy_recorded_while_the_last_result_is_read(
     del array  # its slot is free, but the copy goes to the one that was chosen
     device.queue.submit([encoder.finish()])
     assert readback.read_array_blocking(np.uint32).tolist() == [*numbers(16, 50)]
+    assert readback.slots == 2
+
+
+@pytest.mark.anyio
+async def test_read_keeps_what_it_was_called_for(
+    device: IRenderDevice, make: Maker, readback: ReadbackBuffer
+) -> None:
+    """The next result may be recorded and submitted before the first one is waited for."""
+    copy(device, readback, make.filled(numbers(16)))
+    first = readback.read_array(np.uint32)
+    copy(device, readback, make.filled(numbers(16, 50)))
+    second = readback.read_array(np.uint32)
+    assert (await second).tolist() == [*numbers(16, 50)]
+    assert (await first).tolist() == [*numbers(16)]
     assert readback.slots == 2
 
 
