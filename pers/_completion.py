@@ -83,7 +83,7 @@ class Completion(Generic[T]):
     def result(self) -> T:
         """Return the result or raise the failure. Only once done."""
         if self._error is not None:
-            raise self._error
+            raise self._error.with_traceback(None)  # or each waiter's frames would be kept with it
         return self._result  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
 
     def peek(self) -> T | None:

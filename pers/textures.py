@@ -283,7 +283,7 @@ class ITexture(ABC):
     @property
     @abstractmethod
     def is_valid(self) -> bool:
-        """Whether it was not destroyed."""
+        """Whether neither it nor its device was destroyed."""
 
     @abstractmethod
     def destroy(self) -> None:

@@ -1,4 +1,4 @@
-"""The command line: ``pers info``, ``pers triangle``, ``pers stress``."""
+"""The command line: ``pers info``, ``pers triangle``, ``pers stress``, ``pers bench``."""
 
 from __future__ import annotations
 

@@ -25,6 +25,8 @@ import pers
 ROOT = Path(__file__).resolve().parent.parent
 
 WEBGPU_BACKEND = "pers.backends.webgpu"
+# The one other place for wgpu: the wgpu-py that pers is measured beside.
+RAW_PEER = "benchmarks.peers.raw_wgpu"
 INTERFACES = ("pers.buffers", "pers.graphics", "pers.sharing")
 # The façade, which opens devices, may know the backends; so may the kit that tests them.
 KNOWS_THE_BACKENDS = ("pers._open", "pers.backends", "pers.testing")
@@ -97,9 +99,23 @@ def forbidden_imports(module: Module, *packages: str) -> list[str]:
 
 
 def wgpu_outside_its_backend(module: Module) -> list[str]:
-    if is_within(module.name, WEBGPU_BACKEND):
+    if is_within(module.name, WEBGPU_BACKEND, RAW_PEER):
         return []
     return forbidden_imports(module, "wgpu")
+
+
+def peer_outside_its_module(module: Module) -> list[str]:
+    """Peers may be missing, so each is imported in one place that says so."""
+    peers = {
+        "moderngl": "benchmarks.peers.moderngl_peer",
+        "slangpy": "benchmarks.peers.slangpy_peer",
+    }
+    return [
+        violation
+        for peer, home in peers.items()
+        if not is_within(module.name, home)
+        for violation in forbidden_imports(module, peer)
+    ]
 
 
 def event_loop_in_pers(module: Module) -> list[str]:
@@ -122,6 +138,8 @@ def renderer_past_the_facade(module: Module) -> list[str]:
 
 
 def print_in_pers(module: Module) -> list[str]:
+    if module.name == "pers.testing.command":  # a program, not a library
+        return []
     return [
         f"{module.name}:{node.lineno} calls print"
         for node in ast.walk(ast.parse(module.text))
@@ -136,6 +154,7 @@ Rule = Callable[[Module], list[str]]
 # Each rule with the folders that it holds in.
 RULES: list[tuple[Rule, tuple[str, ...]]] = [
     (wgpu_outside_its_backend, ("pers", "renderers", "examples", "benchmarks")),
+    (peer_outside_its_module, ("pers", "renderers", "examples", "benchmarks")),
     (event_loop_in_pers, ("pers",)),
     (application_layer_in_pers, ("pers",)),
     (backend_behind_the_facade, ("pers",)),
@@ -152,7 +171,17 @@ def test_rule_holds(rule: Rule, folders: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "folder", ["pers", "pers/buffers", "pers/graphics", "pers/backends", "renderers", "examples"]
+    "folder",
+    [
+        "pers",
+        "pers/buffers",
+        "pers/graphics",
+        "pers/backends",
+        "renderers",
+        "examples",
+        "benchmarks",
+        "benchmarks/peers",
+    ],
 )
 def test_modules_are_found(folder: str) -> None:
     """A rule over a folder that has moved would hold for ever."""
@@ -171,6 +200,13 @@ VIOLATIONS: list[tuple[Rule, Module]] = [
     ),
     (wgpu_outside_its_backend, Module("pers", "import importlib\nimportlib.import_module('wgpu')")),
     (wgpu_outside_its_backend, Module("pers", "__import__('wgpu')")),
+    (wgpu_outside_its_backend, Module("benchmarks.upload", "import wgpu")),
+    (peer_outside_its_module, Module("benchmarks.draws", "import moderngl")),
+    (peer_outside_its_module, Module("benchmarks.peers.moderngl_peer", "import slangpy")),
+    (
+        peer_outside_its_module,
+        Module("pers", "import importlib\nimportlib.import_module('slangpy')"),
+    ),
     (event_loop_in_pers, Module("pers.buffers.ring", "import asyncio")),
     (event_loop_in_pers, Module("pers.buffers.ring", "from asyncio import Lock")),
     (event_loop_in_pers, Module("pers.backends.webgpu.poll", "import trio.lowlevel")),
@@ -217,6 +253,8 @@ def test_every_rule_is_seen_to_fail() -> None:
     ("rule", "module"),
     [
         (wgpu_outside_its_backend, Module("pers.backends.webgpu.device", "import wgpu")),
+        (wgpu_outside_its_backend, Module("benchmarks.peers.raw_wgpu", "import wgpu")),
+        (peer_outside_its_module, Module("benchmarks.peers.moderngl_peer", "import moderngl")),
         (wgpu_outside_its_backend, Module("renderers.text", "import wgpu_like\nname = 'wgpu'")),
         (event_loop_in_pers, Module("pers.buffers.ring", "import anyio\nfrom anyio import Lock")),
         (backend_behind_the_facade, Module("pers.buffers.device", "from .types import BufferDesc")),

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
+import attrs
 import numpy as np
 import pytest
 
@@ -19,22 +21,31 @@ if __name__ == "__main__":
 
 import pers
 from pers import (
+    BackendUnavailableError,
     BindGroupLayout,
     BindingLayout,
     BufferBinding,
     BufferDesc,
+    BufferRangeError,
+    BufferStateError,
     BufferUsage,
+    BufferUsageError,
     ColorTarget,
     ComputePipelineDescriptor,
     DeferredStagingBuffer,
     DeviceBuffer,
+    DeviceLostError,
     DynamicBuffer,
     ImmediateStagingBuffer,
     IRenderDevice,
+    MapAbortedError,
     MapMode,
+    MappedViewsError,
+    OutOfMemoryError,
     PersError,
     ReadbackBuffer,
     RenderPipelineDescriptor,
+    RingFullError,
     SamplerDescriptor,
     ShaderStage,
     StagingBelt,
@@ -44,10 +55,24 @@ from pers import (
     TextureFormat,
     TextureRows,
     TextureUsage,
+    ValidationError,
     VertexAttribute,
     VertexLayout,
+    WaitTimeoutError,
 )
-from tests.support import BACKENDS, DOUBLE, FULL_SCREEN, UPLOAD, Maker, open_device, run_python
+from tests.support import (
+    BACKENDS,
+    DOUBLE,
+    FULL_SCREEN,
+    ROOT,
+    UPLOAD,
+    Hold,
+    Maker,
+    make_texture,
+    open_device,
+    run_python,
+    start_map,
+)
 
 # --- What they are --------------------------------------------------------------------------------
 
@@ -86,63 +111,273 @@ def test_what_an_error_is(name: str) -> None:
 # --- What they say --------------------------------------------------------------------------------
 
 
-def messages(device: IRenderDevice) -> Iterator[tuple[Callable[[], object], list[str]]]:
-    """Mistakes, and what their messages have to tell: who, what, in which state, and then what."""
+@attrs.frozen
+class Message:
+    """A mistake, and what its message has to tell.
+
+    Attributes:
+        error: Exactly this is raised.
+        call: Makes the mistake.
+        who: The object, by its name.
+        asked: What was asked of it.
+        state: In which state it was: the numbers, the usage, who else is at it.
+        remedy: What to do instead.
+    """
+
+    error: type[PersError]
+    call: Callable[[], object]
+    who: str
+    asked: str
+    state: str
+    remedy: str
+
+    def check(self) -> None:
+        with pytest.raises(PersError) as caught:
+            self.call()
+        assert type(caught.value) is self.error, caught.value
+        text = str(caught.value)
+        for part in (self.who, self.asked, self.state, self.remedy):
+            assert part, "every message tells all four"
+            assert part in text, f"{part!r} is not in {text}"
+
+
+def buffer_messages(device: IRenderDevice) -> Iterator[Message]:
     factory = device.buffer_factory
     make = Maker(device)
     mapped = make.mappable(64, UPLOAD, "particles", mapped=True)
-    view = mapped.mapped_data.as_array()
+    data = mapped.mapped_data
+    view = data.as_array()
     gone = make.mappable(64, UPLOAD, "particles")
     gone.destroy()
+    plain = make.plain(16, name="mesh")
     commands = device.create_command_encoder("frame 7")
     commands.copy_buffer_to_buffer(mapped, 0, make.plain(), 0)
     finished = commands.finish()
-    yield mapped.map, ["'particles'", "map", "mapped", "unmap it first"]
-    yield mapped.unmap, ["'particles'", "1 array", "delete the arrays", "copy them"]
-    yield gone.map, ["'particles'", "destroyed", "create a new one"]
-    yield lambda: mapped.mapped_range(4, 4), ["'particles'", "multiple of 8", "offset 4"]
-    yield lambda: mapped.mapped_range(64, 8), ["'particles'", "64 to 72", "mapped are 0 to 64"]
-    yield (
-        lambda: (mapped.mapped_range(0, 16), mapped.mapped_range(8, 8)),
-        ["'particles'", "8 to 16", "overlap", "0 to 16", "mapped_data"],
-    )
-    yield (
-        lambda: mapped.mapped_data.write(bytes(100)),
-        ["'particles'", "write", "100 bytes", "64 bytes"],
-    )
-    yield (
-        lambda: mapped.mapped_data.as_array(np.float64, 9),
-        ["'particles'", "as_array", "float64", "72 bytes", "has 64"],
-    )
-    yield (
-        lambda: device.queue.submit([finished]),
-        ["'frame 7'", "'particles'", "mapped", "unmap it"],
-    )
-    yield (
-        lambda: factory.create_buffer(BufferDesc(4, UPLOAD, debug_name="mesh")),
-        ["'mesh'", "MAP_WRITE", "create_mappable_buffer"],
-    )
-    yield (
+
+    yield Message(BufferStateError, mapped.map, "'particles'", "map:", "is mapped", "unmap it")
+    yield Message(BufferStateError, gone.map, "'particles'", "map:", "destroyed", "create a new")
+    yield Message(
+        BufferStateError, lambda: gone.mapped_data, "'particles'", "mapped_data", "is destroyed",
+        "create a new one",
+    )  # fmt: skip
+    yield Message(
+        BufferStateError, lambda: device.queue.submit([finished]), "'particles'",
+        "submit command buffer 'frame 7'", "is mapped", "unmap it",
+    )  # fmt: skip
+    yield Message(
+        MappedViewsError, mapped.unmap, "'particles'", "cannot be unmapped", "1 array",
+        "delete the arrays (and slices of them) first, or copy them",
+    )  # fmt: skip
+    yield Message(
+        BufferRangeError, lambda: mapped.mapped_range(4, 4), "'particles'", "mapped range",
+        "offset 4", "multiple of 8",
+    )  # fmt: skip
+    yield Message(
+        BufferRangeError, lambda: mapped.mapped_range(64, 8), "'particles'", "64 to 72",
+        "not all mapped", "mapped are 0 to 64",
+    )  # fmt: skip
+    yield Message(
+        BufferRangeError, lambda: (mapped.mapped_range(0, 16), mapped.mapped_range(8, 8)),
+        "'particles'", "8 to 16", "overlap the range 0 to 16", "mapped_data",
+    )  # fmt: skip
+    yield Message(
+        BufferRangeError, lambda: data.write(bytes(100)), "'particles'", "write", "100 bytes",
+        "64 bytes",
+    )  # fmt: skip
+    yield Message(
+        BufferRangeError, lambda: data.as_array(np.float64, 9), "'particles'", "as_array",
+        "float64 takes 72 bytes", "has 64",
+    )  # fmt: skip
+    yield Message(
+        BufferRangeError, lambda: device.queue.write_buffer(plain, 8, bytes(16)), "'mesh'",
+        "write_buffer", "16 bytes at offset 8", "(16 bytes)",
+    )  # fmt: skip
+    yield Message(
+        BufferRangeError, lambda: device.upload(bytes(3), plain), "'mesh'", "upload", "0 and 3",
+        "pad the data",
+    )  # fmt: skip
+    yield Message(
+        BufferUsageError, lambda: factory.create_buffer(BufferDesc(4, UPLOAD, debug_name="mesh")),
+        "'mesh'", "asks for mapping", "MAP_WRITE", "use create_mappable_buffer",
+    )  # fmt: skip
+    yield Message(
+        BufferUsageError,
         lambda: ReadbackBuffer(BufferDesc(4, BufferUsage.MAP_WRITE, debug_name="result"), factory),
-        ["ReadbackBuffer", "'result'", "MAP_WRITE", "MAP_READ"],
-    )
-    yield (
-        lambda: device.queue.write_buffer(make.plain(16, name="mesh"), 8, bytes(16)),
-        ["write_buffer", "'mesh'", "16 bytes at offset 8", "16 bytes)"],
-    )
-    yield (
-        lambda: pers.open_device("metal"),
-        ["'metal'", "choose one of", "webgpu", "null"],
-    )
+        "ReadbackBuffer 'result'", "MAP_WRITE", "is for COPY_DST | MAP_READ", "pass its size only",
+    )  # fmt: skip
+    yield Message(
+        BufferUsageError, lambda: make.mappable(name="result").map(MapMode.READ), "'result'",
+        "map for READ", "created with COPY_SRC | MAP_WRITE", "it needs MAP_READ",
+    )  # fmt: skip
     del view
 
 
-def test_what_messages_tell(device: IRenderDevice) -> None:
-    for call, parts in messages(device):
-        with pytest.raises(PersError) as caught:
-            call()
-        for part in parts:
-            assert part in str(caught.value), f"{part!r} is not in {caught.value}"
+def other_messages(device: IRenderDevice) -> Iterator[Message]:
+    make = Maker(device)
+    yield Message(
+        BackendUnavailableError, lambda: pers.open_device("metal"), "'metal'", "backend",
+        "there is no", "choose one of webgpu, null",
+    )  # fmt: skip
+    yield Message(
+        BackendUnavailableError,
+        lambda: pers.open_device(device.info.backend, features=["laser"]), "laser", "feature",
+        "lacks" if device.info.backend == "webgpu" else "has no", " it has",
+    )  # fmt: skip
+
+    done = device.create_command_encoder("frame 7")
+    commands = done.finish()
+    yield Message(
+        ValidationError, done.finish, "encoder 'frame 7'", "finish", "after finish",
+        "create a new encoder",
+    )  # fmt: skip
+    device.queue.submit([commands])
+    yield Message(
+        ValidationError, lambda: device.queue.submit([commands]), "'frame 7'", "submit",
+        "submitted before", "record it again",
+    )  # fmt: skip
+    picture = make_texture(device)
+    picture.destroy()
+    yield Message(
+        ValidationError, lambda: device.queue.write_texture(picture, np.zeros((4, 4, 4), np.uint8)),
+        "texture 'picture'", "write_texture", "destroyed", "create a new one",
+    )  # fmt: skip
+
+    target = make.plain(1 << 16, name="mesh")
+    data = np.zeros(1 << 14, np.uint32)
+    belt = StagingBelt(device, budget=data.nbytes)
+    encoder = device.create_command_encoder("uploads")
+    belt.upload(data, target, encoder=encoder)
+    yield Message(
+        RingFullError, lambda: belt.upload(data, target, encoder=encoder), "staging belt",
+        "budget of 65536 bytes", "recorded but not submitted", "submit their encoders",
+    )  # fmt: skip
+    with Hold(device):
+        submission = device.queue.submit([encoder.finish()])
+        encoder = device.create_command_encoder("uploads")
+        yield Message(
+            RingFullError, lambda: belt.try_upload(data, target, encoder=encoder), "staging belt",
+            "budget of 65536 bytes", "GPU has not finished", "wait for one of them",
+        )  # fmt: skip
+        yield Message(
+            WaitTimeoutError, lambda: submission.wait(0.01), f"submission {submission.serial}",
+            "0.01 s", "was not done", "wait again or give it more time",
+        )  # fmt: skip
+    ring = DynamicBuffer(
+        64, device.buffer_factory, frames=2, usage=BufferUsage.COPY_SRC, debug_name="objects"
+    )
+    encoder = device.create_command_encoder("two frames")
+    for _ in range(2):
+        with ring.begin_update() as update:
+            offset = update.push(bytes(64))
+        encoder.copy_buffer_to_buffer(ring, offset, target, 0, 64)
+    yield Message(
+        RingFullError, lambda: ring.begin_update().__enter__(), "DynamicBuffer 'objects'",
+        "all 2 frames", "recorded but not submitted", "submit (or drop) them",
+    )  # fmt: skip
+
+    buffer = make.mappable(name="particles")
+
+    async def abort() -> None:
+        async with anyio.create_task_group() as group:
+            task = await start_map(group, buffer)
+            buffer.unmap()
+        assert task.error is not None
+        raise task.error
+
+    yield Message(
+        MapAbortedError, lambda: anyio.run(abort), "'particles'", "pending map",
+        "aborted: unmapped", "map again",
+    )  # fmt: skip
+
+
+def last_messages(device: IRenderDevice) -> Iterator[Message]:
+    """What a device says that is closed now."""
+    make = Maker(device)
+    buffer = make.mappable(name="particles")
+    with Hold(device):
+        submission = device.queue.on_work_done()
+        device.close()
+    closed = "the device was closed"
+    remedy = "open a new device"
+    yield Message(DeviceLostError, make.plain, "'thing'", "create buffer", closed, remedy)
+    yield Message(DeviceLostError, buffer.map, "'particles'", "map", closed, remedy)
+    yield Message(
+        DeviceLostError, lambda: device.create_bind_group(BindGroupLayout([]), {}, label="objects"),
+        "'objects'", "create_bind_group", closed, remedy,
+    )  # fmt: skip
+    yield Message(DeviceLostError, submission.wait, "device", "work", "closed", remedy)
+
+
+def short_of_memory_messages(device: IRenderDevice) -> Iterator[Message]:
+    """What a device says that has no memory; only the null device can be made to."""
+    faults = device.faults  # type: ignore[attr-defined]
+    make = Maker(device)
+    buffer = make.mappable(name="particles")
+    faults.memory_limit = 1000
+    yield Message(
+        OutOfMemoryError, lambda: make.plain(4096, name="mesh"), "'mesh'", "4096 bytes",
+        "are in use", "destroy something",
+    )  # fmt: skip
+    faults.fail_next_maps()
+    yield Message(
+        OutOfMemoryError, buffer.map, "'particles'", "to map it", "no memory", "map again"
+    )
+    faults.memory_limit = None
+
+
+def test_what_messages_tell(fresh_device: IRenderDevice) -> None:
+    for source in (buffer_messages, other_messages, last_messages):
+        for message in source(fresh_device):
+            message.check()
+
+
+def test_what_messages_tell_of_memory() -> None:
+    with open_device("null") as device:
+        for message in short_of_memory_messages(device):
+            message.check()
+
+
+def test_what_webgpu_tells_of_memory() -> None:
+    """No test can use up the memory of every machine, so wgpu's error is made here."""
+    import wgpu
+
+    from pers.backends.webgpu._ffi import translated
+
+    def call() -> None:
+        with translated("create buffer 'mesh'"):
+            raise wgpu.GPUOutOfMemoryError("Not enough memory left.")
+
+    Message(
+        OutOfMemoryError, call, "'mesh'", "create buffer", "Not enough memory left", "ask for less"
+    ).check()
+
+
+def test_every_error_has_a_message() -> None:
+    """A new exception comes with a message that says who, what, in which state, and what then."""
+    with open_device("null") as device:
+        told = set()
+        sources = (buffer_messages, other_messages, short_of_memory_messages, last_messages)
+        for source in sources:
+            for message in source(device):
+                message.check()
+                told.add(message.error.__name__)
+    assert told == set(pers.errors.__all__) - {"PersError"}, "PersError itself is never raised"
+
+
+def test_the_table_of_the_docs() -> None:
+    """One row for each exception, with its built-in, a cause and a remedy."""
+    text = (ROOT / "docs" / "errors.md").read_text()
+    rows = {}
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| `") and len(cells) == 4:
+            rows[cells[0].strip("`")] = cells[1:]
+    assert sorted(rows) == sorted(set(pers.errors.__all__) - {"PersError"})
+    for name, (also, cause, remedy) in rows.items():
+        assert also == f"`{BUILT_INS[name].__name__}`"
+        assert cause.endswith(".")
+        assert remedy.endswith(".")
+        assert f"\n`{name}`:\n\n```python\n" in text, f"{name} is not shown on purpose"
 
 
 def test_missing_driver_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

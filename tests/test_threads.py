@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import numpy as np
 import pytest
 
 from pers import (
+    BindGroupLayout,
+    BindingLayout,
     BufferDesc,
     BufferState,
     BufferStateError,
     BufferUsage,
+    ColorTarget,
+    ComputePipelineDescriptor,
+    DeferredStagingBuffer,
     DeviceBuffer,
     DynamicBuffer,
     ImmediateStagingBuffer,
     IRenderDevice,
+    MapAbortedError,
     MapMode,
+    MappedRange,
+    MappedViewsError,
     PersError,
     ReadbackBuffer,
+    RenderPipelineDescriptor,
+    RingFullError,
+    ShaderStage,
     StagingBelt,
+    TextureFormat,
 )
 from tests.support import (
     COPY,
+    DOUBLE,
+    FULL_SCREEN,
+    ORANGE,
     READBACK,
     Maker,
     contents,
@@ -180,6 +198,121 @@ def test_each_thread_its_own_buffers(device: IRenderDevice) -> None:
     in_threads(work)
 
 
+def test_belt_that_is_short_of_memory(device: IRenderDevice) -> None:
+    """Chunks go from thread to thread, and everybody waits for everybody else's uploads."""
+    size = 320 * 1024  # more than the queue's own write takes, and one chunk each
+    belt = StagingBelt(device, budget=1 << 20)
+    target = Maker(device).plain(THREADS * size)
+    refused: list[int] = []
+
+    def work(index: int) -> None:
+        for turn in range(6):
+            data = np.full(size // 4, 100 * index + turn, np.uint32)
+            if turn == 3:
+                anyio.run(lambda: belt.upload_async(data, target, index * size))
+            elif turn == 4:
+                try:
+                    belt.try_upload(data, target, index * size)
+                except RingFullError:
+                    refused.append(index)
+                    belt.upload(data, target, index * size)
+            else:
+                belt.upload(data, target, index * size)
+            encoder = device.create_command_encoder()
+            check = ReadbackBuffer(size, device.buffer_factory)
+            belt.flush()
+            check.copy_from(encoder, target, index * size, size=size)
+            device.queue.submit([encoder.finish()])
+            assert (check.read_array_blocking(np.uint32) == 100 * index + turn).all()
+
+    in_threads(work)
+    stats = belt.stats
+    assert stats.uploads == THREADS * 6
+    assert stats.capacity <= stats.peak <= 1 << 20
+    belt.flush().wait()
+    assert belt.stats.in_flight == 0
+
+
+def test_device_pool(device: IRenderDevice) -> None:
+    """Readback buffers of the device's pool go from thread to thread, but not their contents."""
+    sources = [Maker(device).filled(numbers(256, 1000 * index)) for index in range(THREADS)]
+
+    def work(index: int) -> None:
+        kept: list[tuple[int, Any]] = []
+        for turn in range(24):
+            which = (index + turn) % THREADS
+            kept.append((which, device.read_array_blocking(sources[which], np.uint32)))
+            for old, array in kept:
+                assert (array == numbers(256, 1000 * old)).all()
+            del kept[: max(len(kept) - 3, 0)]
+
+    in_threads(work)
+
+
+def test_pipelines_and_layouts(device: IRenderDevice) -> None:
+    """Whoever is first makes the pipeline; all get the same one, and what they draw is right."""
+    shader = device.create_shader_module(FULL_SCREEN + DOUBLE)
+    rgba = TextureFormat.RGBA8_UNORM
+    found: list[Any] = []
+    layout = BindGroupLayout([BindingLayout(0, "storage", ShaderStage.COMPUTE)])
+
+    def work(index: int) -> None:
+        drawing = device.create_render_pipeline(
+            RenderPipelineDescriptor(shader, [ColorTarget(rgba)])
+        )
+        doubling = device.create_compute_pipeline(ComputePipelineDescriptor(shader, [layout]))
+        found.append((drawing, doubling))
+        for turn in range(4):
+            data = numbers(64, 1000 * index + turn)
+            usage = BufferUsage.STORAGE | BufferUsage.COPY_SRC
+            buffer = DeviceBuffer.from_array(data, usage, device.buffer_factory)
+            frame = device.create_frame_buffer(4, 4, [rgba])
+            encoder = device.create_command_encoder()
+            with encoder.begin_render_pass(frame, clear_color=(0, 0, 0, 0)) as render_pass:
+                render_pass.set_pipeline(drawing)
+                render_pass.draw(3)
+            with encoder.begin_compute_pass() as compute:
+                compute.set_pipeline(doubling)
+                compute.set_bind_group(0, device.create_bind_group(layout, {0: buffer}))
+                compute.dispatch_workgroups(1)
+            device.queue.submit([encoder.finish()])
+            runs = device.info.executes_shaders
+            result = device.read_array_blocking(buffer, np.uint32)
+            assert (result == (2 * data if runs else data)).all()
+            color = ORANGE if runs else (0, 0, 0, 0)
+            assert (device.read_array_blocking(frame.color_textures[0]) == color).all()
+
+    in_threads(work)
+    assert len(found) == THREADS
+    assert all(one is found[0][0] and other is found[0][1] for one, other in found)
+
+
+def test_an_event_loop_in_each_thread(device: IRenderDevice) -> None:
+    """asyncio here and trio there: each task hears of its own work, on its own loop."""
+
+    async def one(index: int, task: int) -> None:
+        data = numbers(1 << 17, 1000 * index + task)
+        buffer = Maker(device).plain(data.nbytes)
+        await device.belt.upload_async(data, buffer)
+        staging = DeferredStagingBuffer(64, device.buffer_factory)
+        async with staging.map_async() as mapped:
+            mapped.write(numbers(16, 7 * index))
+        encoder = device.create_command_encoder()
+        staging.upload_to(encoder, buffer)
+        await device.queue.submit([encoder.finish()]).done()
+        array = await device.read_array(buffer, np.uint32)
+        assert (array[:16] == numbers(16, 7 * index)).all()
+        assert (array[16:] == data[16:]).all()
+
+    async def several(index: int) -> None:
+        for _ in range(3):
+            async with anyio.create_task_group() as group:
+                for task in range(3):
+                    group.start_soon(one, index, task)
+
+    in_threads(lambda index: anyio.run(several, index, backend=("asyncio", "trio")[index % 2]))
+
+
 def test_poll_from_all_sides(device: IRenderDevice) -> None:
     """Maps are delivered once, whoever polls."""
 
@@ -268,6 +401,100 @@ def test_two_threads_inside_one_buffer(inside: str, device: IRenderDevice) -> No
     device.queue.submit([commands]).wait()
 
 
+def test_eight_threads_fight_for_one_buffer(device: IRenderDevice) -> None:
+    """Most of their calls fail. What arrives was written by one of them, from end to end."""
+    count = 1 << 16
+    buffer = Maker(device).mappable(4 * count, name="contested")
+    writes: list[int] = []
+
+    def work(index: int) -> None:
+        for turn in range(30):
+            number = 1000 * index + turn + 1
+            target = Maker(device).plain(4 * count)
+            commands = copied(device, buffer, target)
+            try:
+                buffer.map().write(np.full(count, number, np.uint32))
+                writes.append(number)
+                buffer.unmap()
+                device.queue.submit([commands])
+            except (BufferStateError, MapAbortedError, MappedViewsError) as error:
+                assert "'contested'" in str(error), error
+                with contextlib.suppress(BufferStateError, MappedViewsError):
+                    buffer.unmap()
+            else:
+                found = np.unique(contents(device, target).view(np.uint32))
+                assert len(found) == 1
+                assert found[0] in writes or found[0] == 0
+
+    in_threads(work)
+    buffer.unmap()
+    assert buffer.state is BufferState.READY
+    buffer.map().write(np.full(count, 5, np.uint32))
+    buffer.unmap()
+    target = Maker(device).plain(4 * count)
+    device.queue.submit([copied(device, buffer, target)])
+    assert (contents(device, target).view(np.uint32) == 5).all()
+
+
+def test_eight_threads_end_one_buffer(device: IRenderDevice) -> None:
+    """One ends it, however it was used; the others find it destroyed or in use."""
+    for turn in range(20):
+        buffer = Maker(device).mappable(name="contested", mapped=turn % 2 == 0)
+        view = buffer.mapped_data.as_array(np.uint32) if turn % 4 == 0 else None
+        if view is not None:
+            view[:] = turn
+
+        def work(index: int, buffer: Any = buffer) -> None:
+            call = (buffer.destroy, buffer.map, buffer.unmap, lambda: buffer.mapped_data)[index % 4]
+            with contextlib.suppress(BufferStateError, MapAbortedError, MappedViewsError):
+                call()
+
+        in_threads(work)
+        buffer.destroy()
+        assert buffer.state is BufferState.DESTROYED
+        assert view is None or (view == turn).all()
+
+
+def test_never_ready_between_pending_and_mapped(device: IRenderDevice) -> None:
+    """The news of a map may come on one thread while another looks whether it can map."""
+    buffer: Any = Maker(device).mappable()
+    native, address, seen = buffer._native, buffer._native.address, []
+
+    def watched(*arguments: int) -> int:
+        seen.append(buffer.state)
+        return int(address(*arguments))
+
+    native.address = watched
+    buffer.map()
+    assert seen == [BufferState.MAP_PENDING]
+
+
+def test_arrays_from_eight_threads_are_all_counted(device: IRenderDevice) -> None:
+    """An array that is forgotten would look at memory that was unmapped."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(10):
+            buffer = Maker(device).mappable(1024, mapped=True)
+            mapped, kept = buffer.mapped_data, []
+
+            def work(index: int, mapped: MappedRange = mapped, kept: list[Any] = kept) -> None:
+                kept.extend(mapped.as_array(np.uint8, 128 * (index + 1)) for _ in range(20))
+
+            in_threads(work)
+            with pytest.raises(MappedViewsError) as caught:
+                buffer.unmap()
+            assert caught.value.count == 20 * THREADS
+            for index, array in enumerate(kept):
+                array[:] = index
+                assert mapped.read(0, array.size) == bytes([index]) * array.size
+            del array
+            kept.clear()
+            buffer.unmap()
+    finally:
+        sys.setswitchinterval(interval)
+
+
 def test_two_threads_inside_one_submit(device: IRenderDevice) -> None:
     """While one thread submits, another cannot map what is submitted."""
     native: Any = device
@@ -297,8 +524,8 @@ def test_same_thread_may_be_inside_twice(device: IRenderDevice) -> None:
 
 # --- Closing --------------------------------------------------------------------------------------
 
-BUSY_UNTIL_CLOSED = """
-import sys, threading
+BUSY_UNTIL_THE_END = """
+import logging, sys, threading
 import numpy as np
 import pers
 from pers import *
@@ -325,31 +552,42 @@ def busy(device, index, errors):
             view.sum()
             ready[index].set()
     except PersError as error:
+        if not ending.is_set():
+            errors.append(f"before the end: {error}")
         ready[index].set()
     except BaseException as error:
         ready[index].set()
         errors.append(f"{type(error).__name__}: {error}")
 
+logging.getLogger("pers").setLevel(logging.CRITICAL)
 errors = []
 for turn in range(int(sys.argv[2])):
     device = open_device(sys.argv[1])
-    ready = [threading.Event() for _ in range(6)]
-    threads = [threading.Thread(target=busy, args=(device, i, errors)) for i in range(6)]
+    ending = threading.Event()
+    ready = [threading.Event() for _ in range(8)]
+    threads = [threading.Thread(target=busy, args=(device, i, errors)) for i in range(8)]
     for thread in threads:
         thread.start()
     for event in ready:
         event.wait()
-    device.close()
+    ending.set()
+    if sys.argv[3] == "close":
+        device.close()
+    elif sys.argv[1] == "null":
+        device.faults.lose_device()
+    else:
+        device.native_handle.destroy()
     for thread in threads:
         thread.join()
 print("\\n".join(errors) or "only pers errors")
 """
 
 
+@pytest.mark.parametrize("end", ["close", "lose"])
 @pytest.mark.parametrize(("backend_name", "turns"), [("null", 5), ("webgpu", 8)])
-def test_close_while_others_work(backend_name: str, turns: int) -> None:
+def test_end_while_others_work(backend_name: str, turns: int, end: str) -> None:
     """Whatever they are at: nothing but PersErrors, and no abort."""
-    result = run_python("-c", BUSY_UNTIL_CLOSED, backend_name, str(turns))
+    result = run_python("-c", BUSY_UNTIL_THE_END, backend_name, str(turns), end)
     assert result.returncode == 0, result.stderr[-3000:]
     assert result.stdout.strip() == "only pers errors", result.stdout
     assert "Traceback" not in result.stderr, result.stderr[-3000:]

@@ -299,6 +299,7 @@ class _BufferJob:
             )
         if not target.usage & BufferUsage.COPY_DST:
             raise BufferUsageError(f"{call}: it was created without COPY_DST")
+        self.target.owner.check_alive(call)  # it says more than that the buffer went with it
         self.target.check_usable(call)
 
     def write(self, device: IRenderDevice) -> None:

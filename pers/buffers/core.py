@@ -388,8 +388,11 @@ class MappableBuffer(Buffer, IMappableBuffer):
             if self._pending is not pending:
                 return  # aborted in the meantime; whoever did that has told the waiter
             self._pending = None
-            self._state = BufferState.READY
-            mapped = None if error is not None else self._start_mapping(mode, offset, size)
+            mapped = None
+            if error is None:
+                mapped = self._start_mapping(mode, offset, size)
+            else:
+                self._state = BufferState.READY  # else never: a second map could begin meanwhile
         if mapped is not None:
             pending.resolve(mapped)
         elif error is not None:

@@ -89,7 +89,7 @@ class Lease:
 
     def __init__(self, keep_alive: object) -> None:
         self._keep_alive = keep_alive
-        self._windows: list[weakref.ref[_Window]] = []
+        self._windows: set[weakref.ref[_Window]] = set()  # changed by single, atomic operations
         self._on_end: Callable[[], None] | None = None
 
     def open_window(self, address: int, nbytes: int, *, writable: bool) -> npt.NDArray[np.uint8]:
@@ -97,14 +97,13 @@ class Lease:
         if nbytes == 0:
             return np.empty(0, np.uint8)
         window = _Window(self, address, nbytes, writable=writable)
-        self._windows = [ref for ref in self._windows if ref() is not None]
-        self._windows.append(weakref.ref(window))
+        self._windows.add(weakref.ref(window, self._windows.discard))
         return np.asarray(window)
 
     @property
     def live_views(self) -> int:
         """How many windows still have arrays on them."""
-        return sum(ref() is not None for ref in self._windows)
+        return len(self._windows)
 
     def on_end(self, callback: Callable[[], None]) -> None:
         """Call `callback` when the lease dies, which is when its holder and all arrays have.

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from typing import Any, Literal
 
+import attrs
 import numpy as np
 import numpy.typing as npt
 
@@ -108,7 +109,6 @@ class RenderDevice(IRenderDevice):
         self._closed_why = ""
         self._buffers: weakref.WeakSet[Buffer] = weakref.WeakSet()
         self._lock = threading.RLock()
-        self._pipelines: dict[object, Pipeline] = {}
         self._factory = BufferFactory(self)
         self._queue = RenderQueue(self)
         self._belt = StagingBelt(self)
@@ -397,7 +397,6 @@ class RenderDevice(IRenderDevice):
             for buffer in list(self._buffers):
                 buffer.lose()
             self._readbacks.clear()
-            self._pipelines.clear()
         # Callers' callbacks run from here on, so no lock is held.
         self.native.destroy()
         self._lost.resolve(info)
@@ -460,13 +459,15 @@ class RenderDevice(IRenderDevice):
         make: Callable[[], Any],
     ) -> Pipeline:
         self.check_alive(f"create_{kind}_pipeline {descriptor.label!r}")
+        pipelines: dict[object, Pipeline] = descriptor.shader.pipelines
+        key = attrs.evolve(descriptor, shader=None)
         with self._lock:
-            known = self._pipelines.get(descriptor)
+            known = pipelines.get(key)
         if known is not None:
             return known
         pipeline = Pipeline(self, descriptor.label, make(), kind, descriptor.bind_groups)
         with self._lock:
-            return self._pipelines.setdefault(descriptor, pipeline)
+            return pipelines.setdefault(key, pipeline)
 
     def _bind(
         self,
@@ -548,7 +549,7 @@ class RenderDevice(IRenderDevice):
             texture = owned(source, Texture, self, "read_array")
             size = TextureRows(texture.format, texture.width, texture.height, texture.layers).nbytes
         with self._lock:
-            pool = self._readbacks.setdefault(size, [])
+            pool = self._readbacks.get(size)
             readback = pool.pop() if pool else None
         if readback is None:
             readback = ReadbackBuffer(size, self._factory, debug_name="read_array")
@@ -560,13 +561,18 @@ class RenderDevice(IRenderDevice):
     def _end_read(self, readback: ReadbackBuffer, size: int) -> None:
         with self._lock:
             if not self._closed:
-                pool = self._readbacks.setdefault(size, [])
+                pool = self._readbacks[size] = self._readbacks.pop(size, [])  # now the last
                 if len(pool) < _POOLED_READBACKS:
                     pool.append(readback)
+                if len(self._readbacks) > _POOLED_SIZES:
+                    del self._readbacks[next(iter(self._readbacks))]
 
 
 _POOLED_READBACKS = 4
 """How many readback buffers of one size a device keeps."""
+
+_POOLED_SIZES = 16
+"""Of how many sizes, those read last."""
 
 
 class BufferFactory(IBufferFactory):

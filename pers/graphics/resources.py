@@ -83,6 +83,11 @@ class Sampler(DeviceObject, ISampler):
 class ShaderModule(DeviceObject, IShaderModule):
     """A compiled shader."""
 
+    def __init__(self, device: RenderDevice, label: str, handle: Any) -> None:
+        super().__init__(device, label, handle)
+        self.pipelines: dict[object, Pipeline] = {}
+        """What was made of it, by descriptors that leave it out; lives as long as it does."""
+
 
 class Pipeline(DeviceObject, IPipeline):
     """A render or compute pipeline."""
@@ -250,7 +255,7 @@ class Texture(DeviceObject, ITexture):
 
     @property
     def is_valid(self) -> bool:
-        return not self._destroyed
+        return not self._destroyed and not self.device.is_lost
 
     def destroy(self) -> None:
         try:

@@ -10,6 +10,7 @@ import typer
 from typer.main import get_command
 
 from renderers.commands import options
+from renderers.commands.bench import run_benchmarks
 from renderers.commands.info import show_info
 from renderers.commands.stress import run_stress
 from renderers.commands.triangle import draw_triangle
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command("info")(show_info)
 app.command("triangle")(draw_triangle)
 app.command("stress")(run_stress)
+app.command("bench")(run_benchmarks)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -303,7 +303,8 @@ class WebGPUNative(NativeDevice):
         for number, done in unfinished:
             if forget(number) is not None:  # or another thread is about to call back
                 self._in_flight.pop(number, None)
-                done(DeviceLostError("the device was closed before the submitted work had ended"))
+                why = "the device was lost or closed before the submitted work had ended"
+                done(DeviceLostError(f"{why}; open a new device"))
 
     def __del__(self) -> None:
         for number in self._in_flight:

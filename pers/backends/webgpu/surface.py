@@ -63,6 +63,7 @@ class WebGPUSurface(ISurface):
         present_mode: PresentMode | None = None,
         frame_latency: int | None = None,
     ) -> None:
+        self._device.check_alive("surface configure")
         latency = whole_number(
             _frame_latency(frame_latency),
             "frame_latency",

@@ -29,6 +29,7 @@ from pers.errors import (
     PersError,
     ValidationError,
 )
+from pers.textures import TextureUsage
 
 __all__ = [
     "NO_ERRORS",
@@ -40,8 +41,10 @@ __all__ = [
     "Oracle",
     "RangeModel",
     "SubmissionModel",
+    "TextureModel",
     "VirtualClock",
     "Window",
+    "row_copies",
     "whole",
 ]
 
@@ -78,7 +81,7 @@ def whole(value: object) -> int | None:
 class Window:
     """Memory that at least one array looks at; an array and its slices share one."""
 
-    mapping: MappingModel
+    mapping: MappingModel = attrs.field(repr=False)
     start: int
     nbytes: int
     arrays: int = 0
@@ -96,12 +99,12 @@ class Window:
 class MappingModel:
     """Mapped memory, which lives on for its windows when the mapping has ended."""
 
-    home: Oracle | None
+    home: Oracle | None = attrs.field(repr=False)
     mode: MapMode
     offset: int
-    memory: bytearray
+    memory: bytearray = attrs.field(repr=False)
     taken: list[tuple[int, int]] = attrs.field(factory=list[tuple[int, int]])
-    windows: list[Window] = attrs.field(factory=list[Window])
+    windows: list[Window] = attrs.field(factory=list[Window], repr=False)
     ended: bool = False
 
     @property
@@ -208,6 +211,24 @@ class BufferModel:
         return len(self.contents)
 
 
+TEXTURE_ROW = 32
+"""Bytes in a row of the textures used: 8 pixels of 4 bytes."""
+ROW_PITCH = 256
+"""Bytes from row to row where such pixels lie in a buffer."""
+
+
+@attrs.define(eq=False)
+class TextureModel(BufferModel):
+    """One texture; `contents` has no padding between its rows."""
+
+    texture_usage: TextureUsage = attrs.field(kw_only=True)
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has."""
+        return self.size // TEXTURE_ROW
+
+
 @attrs.frozen
 class Copy:
     """A recorded copy."""
@@ -239,6 +260,8 @@ class CommandsModel:
     """The part of `used` that the GPU gets something to do with."""
     uploads: int = 0
     """How many uploads of a belt were recorded."""
+    open_pass: bool = False
+    """Whether a pass was begun and not ended."""
     finished: bool = False
     submitted: bool = False
 
@@ -374,6 +397,13 @@ class Oracle:
         if buffer in self.buffers:
             self.buffers.remove(buffer)
 
+    def create_texture(self, name: str, rows: int, usage: TextureUsage) -> TextureModel:
+        """Make a texture with zeros in it."""
+        contents = bytearray(TEXTURE_ROW * rows)
+        texture = TextureModel(self, name, BufferUsage.NONE, contents, texture_usage=usage)
+        self.buffers.append(texture)
+        return texture
+
     # Mapping (WebGPU §5.2)
 
     def map_errors(self, buffer: BufferModel, mode: Any, offset: Any, size: Any) -> Errors:
@@ -453,6 +483,8 @@ class Oracle:
 
     def write_errors(self, buffer: BufferModel, offset: Any, nbytes: int) -> Errors:
         """Why a write on the queue, or an upload, is refused."""
+        if isinstance(buffer, TextureModel):
+            return self.texture_errors(buffer, TextureUsage.COPY_DST)
         errors = self.use_errors(buffer, BufferUsage.COPY_DST)
         if buffer.state is not BufferState.READY:
             errors |= STATE
@@ -474,6 +506,26 @@ class Oracle:
         if buffer.state is BufferState.DESTROYED:
             errors |= STATE
         return errors
+
+    def texture_errors(self, texture: TextureModel, usage: TextureUsage) -> Errors:
+        """Why a command with the texture cannot be recorded."""
+        errors = LOST if self.lost else NO_ERRORS
+        destroyed = texture.state is BufferState.DESTROYED
+        if texture.home is not self or destroyed or not texture.texture_usage & usage:
+            errors |= INVALID
+        return errors
+
+    def pixels_errors(
+        self, buffer: BufferModel, usage: BufferUsage, offset: Any, pitch: Any, rows: int
+    ) -> Errors:
+        """Why a buffer cannot be where the pixels of a texture are copied from or to."""
+        errors = self.use_errors(buffer, usage)
+        start = whole(offset)
+        per_row = ROW_PITCH if pitch is None else whole(pitch)
+        if start is None or per_row is None or start % 4 or per_row % ROW_PITCH or not per_row:
+            return errors | RANGE
+        needed = start + per_row * (rows - 1) + TEXTURE_ROW
+        return errors | (RANGE if needed > buffer.size else NO_ERRORS)
 
     def copy_errors(
         self,
@@ -508,8 +560,9 @@ class Oracle:
         for each in commands:
             if each.submitted or each.home is not self:
                 errors |= INVALID
-            if any(buffer.state is not BufferState.READY for buffer in each.used):
-                errors |= STATE
+            for buffer in each.used:
+                if buffer.state is not BufferState.READY:
+                    errors |= INVALID if isinstance(buffer, TextureModel) else STATE
         return errors
 
     def submit(self, commands: list[CommandsModel]) -> SubmissionModel:
@@ -589,6 +642,28 @@ class Oracle:
     def span_errors(self, offset: Any, size: Any, buffer_size: int) -> Errors:
         """Why a part of a buffer cannot be mapped, whatever its state."""
         return _span_errors(offset, size, 0, buffer_size, buffer_size)
+
+
+def row_copies(
+    rows: int,
+    source: BufferModel,
+    source_offset: int,
+    source_pitch: int,
+    target: BufferModel,
+    target_offset: int,
+    target_pitch: int,
+) -> list[Copy]:
+    """Return a copy of rows of pixels as copies of bytes."""
+    return [
+        Copy(
+            source,
+            source_offset + row * source_pitch,
+            target,
+            target_offset + row * target_pitch,
+            TEXTURE_ROW,
+        )
+        for row in range(rows)
+    ]
 
 
 def _execute(step: Copy | Fill) -> None:

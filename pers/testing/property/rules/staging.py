@@ -17,8 +17,8 @@ from pers.buffers import (
     ImmediateStagingBuffer,
     MapMode,
 )
-from tests.property.loop import Outcome
-from tests.property.oracle import (
+from pers.testing.property.loop import Outcome
+from pers.testing.property.oracle import (
     LOST,
     MEMORY,
     NO_ERRORS,
@@ -31,9 +31,9 @@ from tests.property.oracle import (
     MapModel,
     whole,
 )
-from tests.property.rules.base import step
-from tests.property.rules.belts import BeltRules
-from tests.property.rules.values import (
+from pers.testing.property.rules.base import step
+from pers.testing.property.rules.belts import BeltRules
+from pers.testing.property.rules.values import (
     COUNTS,
     DTYPES,
     FAULT,
@@ -170,7 +170,7 @@ class StagingRules(BeltRules):
         errors = model.home.span_errors(offset, size, model.size)
         errors |= model.home.map_errors(model, MapMode.WRITE, 0, None)
         length = model.size - offset if size is None and not errors else size
-        data = b"" if errors else self.fresh(length)
+        data = b"" if errors else self.fresh(int(length or 0))
         kept: list[Any] = []
 
         def fill(mapped: Any) -> None:
@@ -190,6 +190,7 @@ class StagingRules(BeltRules):
         fails = how == "fault" and self.faults is not None and not errors
         gives_up = how == "timeout"
         pending: MapModel | None = None
+        outcome = Outcome()
         if how == "block":
             outcome = self.call_blocking(block) if not errors else self.call(block)
         if not errors:

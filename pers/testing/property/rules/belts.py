@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from pers.buffers import BufferState, BufferUsage, DeviceBuffer, StagingBelt
 from pers.errors import RingFullError
 from pers.graphics import ICommandEncoder
-from tests.property.loop import Outcome
-from tests.property.oracle import (
+from pers.testing.property.loop import Outcome
+from pers.testing.property.oracle import (
+    LOST,
     MEMORY,
     NO_ERRORS,
     USAGE,
@@ -22,9 +24,9 @@ from tests.property.oracle import (
     Fill,
     SubmissionModel,
 )
-from tests.property.rules.base import step
-from tests.property.rules.faults import FaultRules
-from tests.property.rules.values import COUNTS, FAULT, FORMS, OFFSETS, WHICH, formed
+from pers.testing.property.rules.base import step
+from pers.testing.property.rules.faults import FaultRules
+from pers.testing.property.rules.values import COUNTS, FAULT, FORMS, OFFSETS, WHICH, formed
 
 FULL: Errors = frozenset({RingFullError})
 BIG = 320 * 1024
@@ -124,12 +126,14 @@ class BeltRules(FaultRules):
     def _upload_errors(self, upload: Upload) -> Errors:
         home = upload.commands.home if upload.commands else self.oracle
         errors = home.write_errors(upload.target, upload.offset, len(upload.data))
+        errors |= LOST if upload.target.home.lost else NO_ERRORS
         return errors | (self.recording_errors(upload.commands) if upload.commands else NO_ERRORS)
 
     def _upload(self, upload: Upload, handle: Any, errors: Errors) -> None:
         belt, way = upload.belt, upload.way
         what = f"{way} {len(upload.data)} bytes to {upload.target.name}"
         value, offset, encoder = upload.value, upload.offset, upload.encoder
+        call: Callable[[], Any]
         if way == "device":
             call = lambda: self.device.upload(value, handle, offset)  # noqa: E731
         elif way == "try":

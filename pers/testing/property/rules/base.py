@@ -23,12 +23,13 @@ from pers.buffers import BufferState, IBuffer, IMappableBuffer, MappedRange
 from pers.buffers.view import BufferView
 from pers.errors import MapAbortedError
 from pers.graphics import ICommandBuffer, ICommandEncoder, IRenderDevice, Submission
-from pers.testing.bench import OpenDevice
-from tests.property.loop import EventLoop, Outcome, Task, attempt
-from tests.property.oracle import (
+from pers.testing.property.loop import EventLoop, Outcome, Task, attempt
+from pers.testing.property.oracle import (
     LOST,
     NO_ERRORS,
+    ROW_PITCH,
     STATE,
+    TEXTURE_ROW,
     BufferModel,
     CommandsModel,
     Errors,
@@ -67,7 +68,7 @@ def step(**arguments: SearchStrategy[Any]) -> Callable[[Method], Method]:
             self.leave_the_lost_behind()
             method(self, **given)
 
-        return cast("Method", rule(**arguments)(counted))
+        return cast("Method", cast("Any", rule)(**arguments)(counted))
 
     return decorate
 
@@ -107,6 +108,16 @@ class View:
     window: Window
     start: int
     """Where it starts in the memory of the mapping."""
+    rows: int = 0
+    """How many padded rows of pixels it looks at; 0 for plain bytes."""
+
+    @property
+    def expected(self) -> bytes:
+        """The bytes that it should have."""
+        memory = self.window.mapping.memory
+        if self.rows:
+            return unpadded(memory, self.rows)
+        return bytes(memory[self.start : self.start + self.array.nbytes])
 
     def drop(self) -> None:
         """Let go of the array."""
@@ -130,7 +141,6 @@ class Job:
 class MachineBase(RuleBasedStateMachine):
     """A device beside its oracle. Rules make calls on both and compare."""
 
-    open_device: ClassVar[OpenDevice]
     event_loop: ClassVar[str]
     counts: ClassVar[Counter[tuple[str, str]]]
     """How often each rule was taken, and how its calls ended."""
@@ -182,9 +192,19 @@ class MachineBase(RuleBasedStateMachine):
     _kept: ClassVar[IRenderDevice | None] = None
 
     @classmethod
+    def open_device(cls) -> IRenderDevice:
+        """Open a device to test."""
+        raise NotImplementedError
+
+    @classmethod
     def _take_device(cls) -> IRenderDevice:
         kept, cls._kept = cls._kept, None
         return cls.open_device() if kept is None or kept.is_lost else kept
+
+    @classmethod
+    def steps(cls) -> int:
+        """How many steps were taken so far."""
+        return sum(number for (_, what), number in cls.counts.items() if what == "taken")
 
     @classmethod
     def close_device(cls) -> None:
@@ -247,7 +267,8 @@ class MachineBase(RuleBasedStateMachine):
         how = "succeeded" if outcome.error is None else outcome.error.__name__
         self.counts[self.rule, how] += 1
         if outcome.error is None:
-            self.check(not errors, f"{what}: {outcome}; due was {_names(errors)}")
+            if errors:
+                raise AssertionError(f"{what}: {outcome}; due was {_names(errors)}")
             return True
         if outcome.error in errors | allowed:
             return False
@@ -256,10 +277,10 @@ class MachineBase(RuleBasedStateMachine):
         due = _names(errors) if errors else "success"
         raise AssertionError(f"{what}: {outcome}; due was {due}")
 
-    def check(self, holds: bool, otherwise: str) -> None:
-        """Raise unless something holds."""
+    def check(self, holds: bool, *otherwise: object) -> None:
+        """Raise unless something holds; the message is put together only then."""
         if not holds:
-            raise AssertionError(otherwise)
+            raise AssertionError(" ".join(map(str, otherwise)))
 
     def lost_errors(self) -> Errors:
         """What a call without any other reason to fail raises."""
@@ -375,9 +396,8 @@ class MachineBase(RuleBasedStateMachine):
             self.compare_handle(held.handle, held.model)
         self.compare_more()
         for view in self.views:
-            start = view.start
-            there = view.window.mapping.memory[start : start + view.array.nbytes]
-            self.check(view.array.tobytes() == there, f"a view of {view.window} has other bytes")
+            same = view.array.tobytes() == view.expected
+            self.check(same, "a view has other bytes:", view.window)
 
     def compare_more(self) -> None:
         """Compare what subclasses hold."""
@@ -387,12 +407,12 @@ class MachineBase(RuleBasedStateMachine):
         state = handle.state
         if state is not model.state and model.pending is not None and self.clock is None:
             self.settle()  # it was mapped since the last look
-        self.check(state is model.state, f"{handle} is {state}, but should be {model.state}")
-        self.check(handle.is_valid is (state is not BufferState.DESTROYED), f"{handle}: is_valid")
+        self.check(state is model.state, handle, "is", state, "but should be", model.state)
+        self.check(handle.is_valid is (state is not BufferState.DESTROYED), "is_valid of", handle)
         if isinstance(handle, IMappableBuffer):
-            self.check(handle.is_mapped is (state is BufferState.MAPPED), f"{handle}: is_mapped")
+            self.check(handle.is_mapped is (state is BufferState.MAPPED), "is_mapped of", handle)
             pending = state is BufferState.MAP_PENDING
-            self.check(handle.is_map_pending is pending, f"{handle}: is_map_pending")
+            self.check(handle.is_map_pending is pending, "is_map_pending of", handle)
 
     # Objects
 
@@ -422,7 +442,8 @@ class MachineBase(RuleBasedStateMachine):
 
     def hold_buffer(self, handle: IBuffer, model: BufferModel) -> Held:
         """Hold a buffer."""
-        core = weakref.ref(handle.inner if isinstance(handle, BufferView) else handle)
+        under: IBuffer = cast("BufferView[Any]", handle).inner if _is_view(handle) else handle
+        core = weakref.ref(under)
         self._everything.append(core)
         held = Held(handle, model, core)
         oldest = self.hold(self.buffers, held)
@@ -441,11 +462,11 @@ class MachineBase(RuleBasedStateMachine):
         """Hold a range."""
         self.hold(self.ranges, (mapped, model), 2 * MOST)
 
-    def hold_view(self, array: npt.NDArray[Any], window: Window, start: int) -> None:
+    def hold_view(self, array: npt.NDArray[Any], window: Window, start: int, rows: int = 0) -> None:
         """Hold an array, if there is memory in it."""
         if window.nbytes:
             window.arrays += 1
-            oldest = self.hold(self.views, View(array, window, start), MOST)
+            oldest = self.hold(self.views, View(array, window, start, rows), MOST)
             if oldest is not None:
                 oldest.drop()
 
@@ -513,6 +534,16 @@ class MachineBase(RuleBasedStateMachine):
             self.submissions,
         ):
             items.clear()
+
+
+def _is_view(handle: IBuffer) -> bool:
+    return isinstance(handle, BufferView)
+
+
+def unpadded(memory: bytes | bytearray, rows: int) -> bytes:
+    """Return rows of pixels without what is between them."""
+    starts = range(0, rows * ROW_PITCH, ROW_PITCH)
+    return b"".join(memory[start : start + TEXTURE_ROW] for start in starts)
 
 
 def _names(errors: Errors) -> str:

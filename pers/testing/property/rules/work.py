@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pers.buffers import BufferState, BufferUsage, MapMode
 from pers.errors import WaitTimeoutError
 from pers.graphics import ICommandEncoder
-from tests.property.loop import Outcome
-from tests.property.oracle import (
+from pers.testing.property.loop import Outcome
+from pers.testing.property.oracle import (
     INVALID,
     LOST,
     NO_ERRORS,
@@ -26,9 +26,9 @@ from tests.property.oracle import (
     MapModel,
     SubmissionModel,
 )
-from tests.property.rules.base import LOSS, step
-from tests.property.rules.mapping import MappingRules
-from tests.property.rules.values import COUNTS, FORMS, OFFSETS, SIZES, WHICH, formed
+from pers.testing.property.rules.base import LOSS, step
+from pers.testing.property.rules.mapping import MappingRules
+from pers.testing.property.rules.values import COUNTS, FORMS, OFFSETS, SIZES, WHICH, formed
 
 READBACK = BufferUsage.MAP_READ | BufferUsage.COPY_DST
 WAITED: Errors = frozenset({WaitTimeoutError})
@@ -50,10 +50,10 @@ class WorkRules(MappingRules):
             self.hold(self.encoders, (outcome.value, CommandsModel(self.oracle)))
 
     def encoder(self, which: int) -> tuple[ICommandEncoder, CommandsModel] | None:
-        """Return an encoder, mostly one that is not finished."""
-        if not self.oracle.lost and all(each[1].finished for each in self.encoders):
+        """Return an encoder, mostly one that takes commands."""
+        if not self.oracle.lost and not any(map(_is_open, self.encoders)):
             self.begin_commands.__wrapped__(self)  # type: ignore[attr-defined]
-        return self.choose(self.encoders, which, lambda each: not each[1].finished)
+        return self.choose(self.encoders, which, _is_open)
 
     @step(which=WHICH, source=WHICH, into=WHICH, start=OFFSETS, goal=OFFSETS, size=SIZES)
     def copy(self, which: int, source: int, into: int, start: Any, goal: Any, size: Any) -> None:
@@ -89,7 +89,7 @@ class WorkRules(MappingRules):
 
     def recording_errors(self, commands: CommandsModel) -> Errors:
         """Why an encoder takes no more commands."""
-        errors = INVALID if commands.finished else NO_ERRORS
+        errors = INVALID if commands.finished or commands.open_pass else NO_ERRORS
         return errors | LOST if commands.home.lost else errors
 
     @step(which=WHICH)
@@ -334,6 +334,10 @@ class WorkRules(MappingRules):
                 if not self.read_errors(held.model):
                     self.read_back(held.handle, held.model)
                     self.settle()
+
+
+def _is_open(each: tuple[Any, CommandsModel]) -> bool:
+    return not each[1].finished and not each[1].open_pass
 
 
 def _is_fresh(commands: tuple[Any, CommandsModel]) -> bool:

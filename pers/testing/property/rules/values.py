@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from pers.buffers import BufferUsage, MapMode
-from tests.property.oracle import NO_ERRORS, RANGE, USAGE, Errors, whole
+from pers.testing.property.oracle import NO_ERRORS, RANGE, USAGE, Errors, whole
 
 WHICH = st.integers(0, 11)
 """Which of the objects there are: up to 9 one of those that fit the rule, above that any."""
@@ -77,7 +77,8 @@ def layout(dtype: Any, shape: Any, available: int) -> tuple[int, Errors]:
     if shape is None:
         return available, RANGE if available % item.itemsize else NO_ERRORS
     nbytes = item.itemsize
-    for length in shape if isinstance(shape, tuple) else (shape,):  # pyright: ignore[reportUnknownVariableType]
+    lengths: tuple[Any, ...] = shape if isinstance(shape, tuple) else (shape,)  # pyright: ignore[reportUnknownVariableType]
+    for length in lengths:
         number = whole(length)
         if number is None:
             return 0, RANGE

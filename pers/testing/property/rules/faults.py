@@ -6,10 +6,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.property.loop import Outcome
-from tests.property.oracle import NO_ERRORS
-from tests.property.rules.base import step
-from tests.property.rules.work import WorkRules
+from pers.testing.property.loop import Outcome
+from pers.testing.property.oracle import NO_ERRORS
+from pers.testing.property.rules.base import step
+from pers.testing.property.rules.work import WorkRules
 
 LATENCY = st.sampled_from([None, None, 0, 0, 10, 100])
 

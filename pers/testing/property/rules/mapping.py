@@ -18,8 +18,8 @@ from pers.buffers import (
     MapMode,
     MappedRange,
 )
-from tests.property.loop import Outcome
-from tests.property.oracle import (
+from pers.testing.property.loop import Outcome
+from pers.testing.property.oracle import (
     MEMORY,
     NO_ERRORS,
     STATE,
@@ -30,8 +30,8 @@ from tests.property.oracle import (
     RangeModel,
     whole,
 )
-from tests.property.rules.base import Held, MachineBase, View, step
-from tests.property.rules.values import (
+from pers.testing.property.rules.base import Held, MachineBase, View, step
+from pers.testing.property.rules.values import (
     COUNTS,
     DTYPES,
     FAULT,
@@ -46,7 +46,7 @@ from tests.property.rules.values import (
     layout,
 )
 
-KINDS = ["staging", "readback", "dynamic"]
+KINDS = ["staging", "readback", "dynamic", "texture"]
 """The buffer classes besides raw buffers, for rules that subclasses extend."""
 
 HOW = st.sampled_from(["wait"] * 8 + ["timeout", "fault"])
@@ -261,7 +261,7 @@ class MappingRules(MachineBase):
         errors = model.errors(offset, length)
         outcome = self.call(lambda: mapped.read(offset, size))
         if self.expect(f"read of {mapped}", outcome, errors):
-            there = model.bytes_at(offset, length)
+            there = model.bytes_at(offset, int(length or 0))
             self.check(outcome.value == there, f"read of {mapped}: other bytes")
 
     @step(which=WHICH, dtype=DTYPES, shape=SHAPES)
@@ -298,14 +298,14 @@ class MappingRules(MachineBase):
         view = self._view(which)
         if view is None:
             return
-        data = self.fresh(view.array.nbytes)
-        target = view.array.reshape(-1).view(np.uint8)
         if view.window.mapping.mode is MapMode.WRITE:
+            data = self.fresh(view.array.nbytes)
+            target = view.array.reshape(-1).view(np.uint8)
             target[:] = np.frombuffer(data, np.uint8)
             view.window.mapping.memory[view.start : view.start + len(data)] = data
             return
         try:
-            target[:] = 0
+            view.array[...] = 0
         except ValueError:
             return
         raise AssertionError("an array that is mapped for reading was written")

@@ -9,11 +9,12 @@ import numpy as np
 from hypothesis import strategies as st
 
 from pers.buffers import BufferState, BufferUsage, IBuffer, MapMode, ReadbackBuffer
-from tests.property.loop import Outcome
-from tests.property.oracle import (
+from pers.testing.property.loop import Outcome
+from pers.testing.property.oracle import (
     MEMORY,
     NO_ERRORS,
     RANGE,
+    ROW_PITCH,
     BufferModel,
     Copy,
     Errors,
@@ -21,10 +22,10 @@ from tests.property.oracle import (
     MappingModel,
     whole,
 )
-from tests.property.rules.base import step
-from tests.property.rules.staging import StagingRules
-from tests.property.rules.values import COUNTS, FAULT, OFFSETS, SIZES, WHICH
-from tests.property.rules.work import READBACK
+from pers.testing.property.rules.base import step, unpadded
+from pers.testing.property.rules.staging import StagingRules
+from pers.testing.property.rules.values import COUNTS, FAULT, OFFSETS, SIZES, WHICH
+from pers.testing.property.rules.work import READBACK
 
 
 @attrs.define(eq=False)
@@ -35,6 +36,8 @@ class Readback:
     slots: list[tuple[IBuffer, BufferModel]]
     length: int
     """Bytes that were copied last."""
+    rows: int = 0
+    """Rows of pixels that were copied last; 0 after a buffer."""
 
     @property
     def model(self) -> BufferModel:
@@ -50,7 +53,7 @@ class ReadbackRules(StagingRules):
         self.readbacks: list[Readback] = []
         super().__init__()
 
-    @step(count=COUNTS, fault=FAULT)
+    @step(count=st.one_of(COUNTS, st.just(2 * ROW_PITCH)), fault=FAULT)
     def create_readback(self, count: int, fault: bool) -> None:
         self._create_readback(count, fault)
 
@@ -87,10 +90,9 @@ class ReadbackRules(StagingRules):
         handle, recorder, commands = held.handle, chosen[0], chosen[1]
         a, source_handle = origin.model, origin.handle
         before, old = handle.inner, held.model
-        first = whole(start)
-        length = (
-            max(min(a.size - first, old.size), 0) if size is None and first is not None else size
-        )
+        first, length = whole(start), size
+        if size is None and first is not None:
+            length = max(min(a.size - first, old.size), 0)
         if self.faults is not None and fault:
             self.faults.fail_next_allocations()
         outcome = self.call(lambda: handle.copy_from(recorder, source_handle, start, size=size))
@@ -109,7 +111,7 @@ class ReadbackRules(StagingRules):
             errors |= self.lost_errors()
         if self.expect(f"copy {a.name} to {old.name}", outcome, errors, allowed):
             commands.record(Copy(a, start, held.model, 0, length), a, held.model)
-            held.length = length
+            held.length, held.rows = length, 0
         else:
             self.check(inner is before, f"{handle} reads from other memory after {outcome}")
 
@@ -123,7 +125,8 @@ class ReadbackRules(StagingRules):
         held = self._readback(which)
         if held is None:
             return
-        handle, slot, length = held.handle, held.model, held.length
+        handle, slot, length, rows = held.handle, held.model, held.length, held.rows
+        dtype = None if rows else dtype
         errors = slot.home.map_errors(slot, MapMode.READ, 0, None)
         if length % np.dtype(dtype or np.uint8).itemsize:
             errors |= RANGE
@@ -131,6 +134,7 @@ class ReadbackRules(StagingRules):
         fails = how == "fault" and self.faults is not None and not errors
         gives_up = how == "timeout"
         pending: MapModel | None = None
+        outcome = Outcome()
         if how == "block":
             read = lambda: handle.read_array_blocking(dtype, copy=copy)  # noqa: E731
             outcome = self.call(read) if errors else self.call_blocking(read)
@@ -140,14 +144,14 @@ class ReadbackRules(StagingRules):
         if how == "block":
             if pending is not None:
                 self.waited(pending)
-            self._read(what, pending, length, errors, copy, outcome)
+            self._read(what, pending, length, rows, errors, copy, outcome)
             return
         if self.faults is not None and fails:
             self.faults.fail_next_maps()
         self.start(
             what,
             lambda: handle.read_array(dtype, copy=copy),
-            lambda outcome: self._read(what, pending, length, errors, copy, outcome),
+            lambda outcome: self._read(what, pending, length, rows, errors, copy, outcome),
             cancelled=gives_up,
             must_end=lambda: pending is None or gives_up or pending.ended,
         )
@@ -157,6 +161,7 @@ class ReadbackRules(StagingRules):
         what: str,
         pending: MapModel | None,
         length: int,
+        rows: int,
         errors: Errors,
         copy: bool,
         outcome: Outcome,
@@ -172,7 +177,8 @@ class ReadbackRules(StagingRules):
             return
         array, outcome.value = outcome.value, None
         mapping, slot = pending.mapping, pending.buffer
-        self.compare_bytes(what, array, mapping.memory[:length])
+        due = unpadded(mapping.memory, rows) if rows else bytes(mapping.memory[:length])
+        self.compare_bytes(what, array, due)
         if copy:
             self.check(array.flags.writeable, f"{what}: a copy is read-only")
         if copy or not length:
@@ -180,7 +186,7 @@ class ReadbackRules(StagingRules):
             return
         window = mapping.whole_range().open_window(length)
         window.on_gone = lambda: self._read_array_died(slot, mapping)
-        self.hold_view(array, window, 0)
+        self.hold_view(array, window, 0, rows)
 
     def _read_array_died(self, slot: BufferModel, mapping: MappingModel) -> None:
         """The slot is free again, unless it was destroyed."""

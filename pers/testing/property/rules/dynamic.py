@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from pers.buffers import BufferState, BufferUsage, DynamicBuffer, DynamicUpdate, IBuffer
-from tests.property.loop import Outcome
-from tests.property.oracle import (
+from pers.testing.property.loop import Outcome
+from pers.testing.property.oracle import (
     MEMORY,
     NO_ERRORS,
     STATE,
@@ -19,10 +19,10 @@ from tests.property.oracle import (
     Copy,
     Errors,
 )
-from tests.property.rules.base import step
-from tests.property.rules.belts import FULL
-from tests.property.rules.readback import ReadbackRules
-from tests.property.rules.values import FAULT, FORMS, OFFSETS, WHICH, formed
+from pers.testing.property.rules.base import step
+from pers.testing.property.rules.belts import FULL
+from pers.testing.property.rules.readback import ReadbackRules
+from pers.testing.property.rules.values import FAULT, FORMS, OFFSETS, WHICH, formed
 
 DYNAMIC = BufferUsage.UNIFORM | BufferUsage.COPY_SRC
 
