@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pers._checks import whole_number
 from pers.buffers.belt_jobs import BufferCopy, BufferJob, Job, TextureJob
-from pers.buffers.belt_memory import SMALLEST_CHUNK, Others, Place, StagingMemory, Waits
+from pers.buffers.belt_memory import SMALLEST_CHUNK, MapWait, Others, Place, StagingMemory, Waits
 from pers.buffers.belt_stats import BeltStats, Tally
 from pers.buffers.interfaces import IBuffer
 from pers.buffers.types import COPY_ALIGNMENT
@@ -189,7 +189,11 @@ class StagingBelt:
         job = self._job(data, target, offset, encoder)
         if not self._without_staging(job, encoder):
             self._check_budget(job)
-            if self._stage(job, encoder) is not None:
+            waits = self._stage(job, encoder)
+            while isinstance(waits, MapWait):  # the GPU is through with it; this is quickly over
+                waits.wait()
+                waits = self._stage(job, encoder, waits)
+            if waits is not None:
                 raise RingFullError(
                     f"the staging belt's budget of {self._budget} bytes is used up by uploads "
                     "that the GPU has not finished; wait for one of them, or raise the budget"
@@ -346,7 +350,7 @@ class StagingBelt:
 
     def _wait_for(self, found: Waits | None, waited: Waits | None) -> Waits:
         with self._lock:
-            self._stalls += waited is None
+            self._stalls += waited is None and not isinstance(found, MapWait)
             waits = found or self._memory.in_the_way()
         if isinstance(waits, Others) and isinstance(waited, Others):
             waits = None if waited.is_over else waited

@@ -14,7 +14,7 @@ from pers.buffers.interfaces import IBufferFactory
 from pers.buffers.mapped_range import MappedRange
 from pers.buffers.staging import STAGING_USAGE
 from pers.buffers.types import BufferDesc, BufferState, MapMode
-from pers.errors import BufferStateError, PersError
+from pers.errors import BufferStateError
 
 
 class StagingChunk:

@@ -16,7 +16,6 @@ from pers.buffers.types import COPY_ALIGNMENT
 
 if TYPE_CHECKING:
     from pers.buffers.interfaces import IBufferFactory
-    from pers.graphics.submission import Submission
 
 SMALLEST_CHUNK = 64 * 1024
 SHARED_CHUNK = 1024 * 1024
@@ -55,8 +54,8 @@ class Waits(Protocol):
 
 
 @attrs.frozen
-class _Map:
-    """The wait for a chunk's map."""
+class MapWait:
+    """The wait for the map of a chunk that the GPU is through with."""
 
     completion: Completion[Any]
 
@@ -161,7 +160,7 @@ class StagingMemory:
             return None
         waits = chunk.open()
         if waits is not None:
-            return _Map(waits)
+            return MapWait(waits)
         if not chunk.is_open:  # a submit in another thread holds it for a moment
             return Others(self.waiting)
         if is_shared:

@@ -64,6 +64,30 @@ def large(value: int = 0) -> npt.NDArray[np.uint32]:
     return np.full(LARGE // 4, value, np.uint32)
 
 
+def keep_busy(device: IRenderDevice, target: IBuffer) -> None:
+    """Have commands recorded that use `target`, so that an upload to it is staged."""
+    encoder = device.create_command_encoder("keeps it busy")
+    encoder.clear_buffer(target, 0, 0)
+    _busy.append(encoder)
+
+
+_busy: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_busy() -> Iterator[None]:
+    """Ends `keep_busy` after every test."""
+    yield
+    _busy.clear()
+
+
+def busy_target(device: IRenderDevice, make: Maker, size: int = LARGE) -> IBuffer:
+    """Make a target that cannot be written directly."""
+    target = make.plain(size)
+    keep_busy(device, target)
+    return target
+
+
 # --- The bytes get there --------------------------------------------------------------------------
 
 
@@ -76,7 +100,7 @@ def test_upload(size: int, device: IRenderDevice, make: Maker) -> None:
     after = device.belt.stats
     assert after.uploads == before.uploads + 1
     assert after.uploaded == before.uploaded + size
-    assert after.queue_writes + after.staged == after.uploads
+    assert after.queue_writes + after.staged + after.direct == after.uploads
     result = contents(device, target)
     assert (result[4:-4] == data).all()
     assert not result[:4].any()
@@ -522,12 +546,25 @@ async def test_cancelled_while_waiting_for_budget(manual: NullDevice) -> None:
 
 
 def test_larger_than_the_budget(device: IRenderDevice, make: Maker) -> None:
+    """Without an encoder it goes in parts; with one it would have to be there all at once."""
     belt = StagingBelt(device, budget=CHUNK)
-    target = make.plain(LARGE)
-    for upload in ways(belt):
-        with pytest.raises(BufferRangeError, match=f"budget of {CHUNK}; split it"):
-            upload(large(), target)
-    assert belt.stats.uploads == belt.stats.capacity == 0
+    target = busy_target(device, make)
+    data = np.arange(LARGE // 4, dtype=np.uint32)
+    belt.upload(data, target)
+    belt.flush()
+    assert (contents(device, target).view(np.uint32) == data).all()
+    assert belt.stats.staged == belt.stats.uploads
+    assert belt.stats.peak <= CHUNK
+
+    encoder = device.create_command_encoder()
+    uploads = belt.stats.uploads
+    with pytest.raises(BufferRangeError, match=f"budget of {CHUNK}; upload it without an encoder"):
+        belt.upload(data, target, encoder=encoder)
+    for more in ({}, {"encoder": encoder}):
+        keep_busy(device, target)
+        with pytest.raises(BufferRangeError, match=f"budget of {CHUNK}"):
+            belt.try_upload(data, target, **more)
+    assert belt.stats.uploads == uploads
 
 
 def test_as_large_as_the_budget(device: IRenderDevice, make: Maker) -> None:
@@ -549,13 +586,15 @@ def test_chunks_are_recycled_by_submission(manual: NullDevice) -> None:
     for _ in range(5):
         manual.queue.submit([fill_up(manual, belt, target, 1)])
         manual.clock.advance(100)
-    assert (belt.stats.capacity, belt.stats.grows) == (CHUNK, 1)
+    size = belt.stats.capacity
+    assert belt.stats.grows == 1
     for _ in range(3):  # none of these is done
         manual.queue.submit([fill_up(manual, belt, target, 1)])
-    assert (belt.stats.capacity, belt.stats.grows) == (3 * CHUNK, 3)
-    assert belt.stats.in_flight == belt.stats.peak == 3 * CHUNK
+    assert (belt.stats.capacity, belt.stats.grows) == (3 * size, 3)
+    assert belt.stats.in_flight == belt.stats.peak == 3 * size
+    assert belt.stats.used == 3 * CHUNK
     manual.clock.advance(1000)
-    assert belt.stats.in_flight == 0
+    assert belt.stats.in_flight == belt.stats.used == 0
 
 
 def test_dropped_commands_free_their_chunks(device: IRenderDevice, make: Maker) -> None:
