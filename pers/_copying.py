@@ -30,17 +30,21 @@ MAX_THREADS = 16
 """More did not copy faster on any machine measured."""
 
 
+def usable_processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class _Pool:
     """The threads, started when they are first needed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
-
-    @property
-    def helpers(self) -> int:
+        self.helpers = min(usable_processors(), MAX_THREADS) - 1
         """How many threads there are beside the caller."""
-        return min(usable_processors(), MAX_THREADS) - 1
 
     def start(self, copy: _Copy) -> Future[None] | None:
         """Have a thread help; None when the interpreter is about to end."""
@@ -90,13 +94,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.forget)
 
 
-def usable_processors() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def copy_array(target: Array, source: Array, *, threads: int | None = None) -> None:
     """Copy `source` to `target`: arrays of the same shape and dtype, strided or not.
 
@@ -105,9 +102,13 @@ def copy_array(target: Array, source: Array, *, threads: int | None = None) -> N
         source: Where from; does not overlap `target`.
         threads: At most how many work at it, the caller's included; None for as many as help.
     """
-    most = _pool.helpers + 1 if threads is None else min(threads, _pool.helpers + 1)
-    helpers = min(most, target.nbytes // PIECE) - 1
-    if target.nbytes < PARALLEL_FROM or helpers < 1:
+    nbytes = target.nbytes
+    if nbytes < PARALLEL_FROM:
+        np.copyto(target, source, casting="no")
+        return
+    most = _pool.helpers + 1 if threads is None else threads
+    helpers = min(most - 1, _pool.helpers, nbytes // PIECE - 1)
+    if helpers < 1:
         np.copyto(target, source, casting="no")
         return
     copy = _Copy(target, source)

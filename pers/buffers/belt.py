@@ -142,7 +142,7 @@ class StagingBelt:
                 submit, which no waiting can change. What other threads recorded is waited for.
         """
         job = self._job(data, target, offset, encoder)
-        if not self._without_staging(job, encoder):
+        if not self._quickly(job, encoder):
             for part in self._parts(job, encoder):
                 waits = self._stage(part, encoder)
                 while waits is not None:
@@ -164,7 +164,7 @@ class StagingBelt:
         and has no encoder, with the first parts of the data in it.
         """
         job = self._job(data, target, offset, encoder)
-        if not self._without_staging(job, encoder):
+        if not self._quickly(job, encoder):
             for part in self._parts(job, encoder):
                 waits = self._stage(part, encoder)
                 while waits is not None:
@@ -187,7 +187,7 @@ class StagingBelt:
             BufferRangeError: The data is larger than the budget.
         """
         job = self._job(data, target, offset, encoder)
-        if not self._without_staging(job, encoder):
+        if not self._quickly(job, encoder):
             self._check_budget(job)
             waits = self._stage(job, encoder)
             while isinstance(waits, MapWait):  # the GPU is through with it; this is quickly over
@@ -210,6 +210,7 @@ class StagingBelt:
         with self._lock:
             is_pending = self._encoder is not None or self._has_queue_writes or self._is_submitting
             last = self._last
+            self._small = 0
         if is_pending:
             return self._submit()
         return self._device.ended_submission() if last is None else last
@@ -286,20 +287,26 @@ class StagingBelt:
             )
         return job
 
-    def _without_staging(self, job: Job, encoder: ICommandEncoder | None) -> bool:
-        """Do the job by a road that takes no staging memory, if there is one and it is faster."""
-        if encoder is not None:
-            return False
-        is_small = job.nbytes <= QUEUE_WRITE_LIMIT
-        is_one_of_few = is_small and self._encoder is None and self._small < QUEUE_WRITES
-        if (is_one_of_few or job.nbytes >= DIRECT_FROM) and job.write_directly():
-            self._count(self._direct, job, small=is_small)
+    def _quickly(self, job: Job, encoder: ICommandEncoder | None) -> bool:
+        """Do the job if it needs no new staging memory, or return False."""
+        nbytes = job.nbytes
+        if encoder is None:
+            is_small = nbytes <= QUEUE_WRITE_LIMIT
+            is_one_of_few = is_small and self._small < QUEUE_WRITES and self._encoder is None
+            if (is_one_of_few or nbytes >= DIRECT_FROM) and job.write_directly():
+                self._count(self._direct, job, small=is_small)
+                return True
+            if is_one_of_few:
+                job.write(self._device)
+                self._has_queue_writes = True
+                self._count(self._queue_writes, job, small=True)
+                return True
+        with self._lock:
+            place = self._memory.quick(nbytes, job.alignment)
+            if place is None:
+                return False
+            self._fill_here(job, place, encoder)
             return True
-        if is_one_of_few:
-            job.write(self._device)
-            self._has_queue_writes = True
-            self._count(self._queue_writes, job, small=True)
-        return is_one_of_few
 
     def _count(self, road: Tally, job: Job, *, small: bool = False) -> None:
         with self._lock:
@@ -326,11 +333,6 @@ class StagingBelt:
         self, job: Job, encoder: ICommandEncoder | None, waited: Waits | None = None
     ) -> Waits | None:
         """Bring the job on its way, or return what to wait for before the next try."""
-        with self._lock:
-            place = self._memory.quick(job.nbytes, job.alignment)
-            if place is not None:
-                self._fill_here(job, place, encoder)
-                return None
         self._device.poll()
         self._device.check_alive("upload")
         with self._lock:
@@ -377,19 +379,27 @@ class StagingBelt:
             self._record(job, place, encoder)
 
     def _record(self, job: Job, place: Place, encoder: ICommandEncoder | None) -> None:
-        source = place.chunk.buffer
-        if encoder is not None:
-            recorder = cast("CommandEncoder", encoder)
-            job.record(recorder, source, place.at)
+        if encoder is None:
+            self._record_own(job, place)
         else:
-            recorder = self._own_encoder()
-            if isinstance(job, BufferJob):
-                self._record_later(job.copy(source, place.at), recorder)
-            else:
-                job.record(recorder, source, place.at)
-            self._pending += job.nbytes
-        recorder.recording.close_before_submit(place.chunk)
+            job.record(encoder, place.chunk.buffer, place.at)
+            cast("CommandEncoder", encoder).recording.close_before_submit(place.chunk)
         self._staged.add(job.nbytes)
+
+    def _record_own(self, job: Job, place: Place) -> None:
+        """Record a copy for the next flush."""
+        chunk, at = place.chunk, place.at
+        encoder = self._own_encoder()
+        if not isinstance(job, BufferJob):
+            job.record(encoder, chunk.buffer, at)
+            encoder.recording.close_before_submit(chunk)
+        elif self._copy is None or not self._copy.join(job, chunk.buffer, at):
+            self._record_copy(encoder)
+            self._copy = BufferCopy(job, chunk.buffer, at)
+            encoder.recording.use(chunk.buffer)
+            encoder.recording.use(job.core)
+            encoder.recording.close_before_submit(chunk)
+        self._pending += job.nbytes
 
     def _own_encoder(self) -> CommandEncoder:
         if self._encoder is None:
@@ -397,15 +407,6 @@ class StagingBelt:
             self._encoder = cast("CommandEncoder", encoder)
             self._encoder.recording.thread = None
         return self._encoder
-
-    def _record_later(self, copy: BufferCopy, encoder: CommandEncoder) -> None:
-        """Record a copy when the next one does not go on where it ends."""
-        if self._copy is not None and self._copy.join(copy):
-            return
-        self._record_copy(encoder)
-        self._copy = copy
-        encoder.recording.use(copy.source)
-        encoder.recording.use(copy.target)
 
     def _record_copy(self, encoder: CommandEncoder) -> None:
         copy, self._copy = self._copy, None

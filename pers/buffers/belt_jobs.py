@@ -33,34 +33,34 @@ _COPY_DST = int(BufferUsage.COPY_DST)
 
 
 class BufferCopy:
-    """Bytes from a chunk to a buffer."""
+    """Bytes from a chunk to a buffer, not recorded yet."""
 
     __slots__ = ("_at", "_nbytes", "_offset", "source", "target")
 
-    def __init__(self, source: Buffer, at: int, target: Buffer, offset: int, nbytes: int) -> None:
+    def __init__(self, job: BufferJob, source: Buffer, at: int) -> None:
         self.source = source
+        self.target = job.core
         self._at = at
-        self.target = target
-        self._offset = offset
-        self._nbytes = nbytes
+        self._offset = job.offset
+        self._nbytes = job.nbytes
+
+    def join(self, job: BufferJob, source: Buffer, at: int) -> bool:
+        """Take in the copy of a job that goes on where this one ends; False when it does not."""
+        if (
+            job.core is not self.target
+            or source is not self.source
+            or at != self._at + self._nbytes
+            or job.offset != self._offset + self._nbytes
+        ):
+            return False
+        self._nbytes += job.nbytes
+        return True
 
     def record(self, encoder: ICommandEncoder) -> None:
         """Record it."""
         encoder.copy_buffer_to_buffer(
             self.source, self._at, self.target, self._offset, self._nbytes
         )
-
-    def join(self, other: BufferCopy) -> bool:
-        """Take in a copy that goes on where this one ends; False when it does not."""
-        if (
-            other.target is not self.target
-            or other.source is not self.source
-            or other._at != self._at + self._nbytes
-            or other._offset != self._offset + self._nbytes
-        ):
-            return False
-        self._nbytes += other._nbytes
-        return True
 
 
 class BufferJob:
@@ -130,17 +130,12 @@ class BufferJob:
         claim = core.owner.claim(core)
         if claim is None:
             return False
-        with core.written(claim, self.offset, self.nbytes) as memory:
-            self.fill(memory)
+        core.write_claimed(claim, self.offset, self.nbytes, self.fill)
         return True
 
     def record(self, encoder: ICommandEncoder, source: Buffer, at: int) -> None:
         """Record the copy that brings the bytes from a chunk to the target."""
-        self.copy(source, at).record(encoder)
-
-    def copy(self, source: Buffer, at: int) -> BufferCopy:
-        """Return the copy that brings the bytes from a chunk to the target."""
-        return BufferCopy(source, at, self.core, self.offset, self.nbytes)
+        encoder.copy_buffer_to_buffer(source, at, self.core, self.offset, self.nbytes)
 
 
 class TextureJob:

@@ -7,10 +7,9 @@ pending map, and what must live until the last view is gone.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -267,9 +266,10 @@ class Buffer(IBuffer):
             return None
         return claim
 
-    @contextlib.contextmanager
-    def written(self, claim: Claim, offset: int, size: int) -> Generator[npt.NDArray[np.uint8]]:
-        """Map bytes under a claim, give them as an array for the length of a block, end both.
+    def write_claimed(
+        self, claim: Claim, offset: int, size: int, fill: Callable[[npt.NDArray[np.uint8]], None]
+    ) -> None:
+        """Map bytes under a claim, have `fill` write them, and end both.
 
         Raises:
             MapAbortedError: The device was lost.
@@ -277,7 +277,7 @@ class Buffer(IBuffer):
         """
         start = offset - offset % MAP_OFFSET_ALIGNMENT
         length = offset + size - start
-        mapped = Completion[None](f"the upload to {self._name}", self._owner.progress)
+        mapped: Completion[None] = Completion(self._name, self._owner.progress)
 
         def done(error: PersError | None) -> None:
             if error is None:
@@ -289,10 +289,8 @@ class Buffer(IBuffer):
             self._native.map_async(MapMode.WRITE, start, length, done)
             try:
                 mapped.wait()
-                lease = Lease(self._native)
-                address = self._native.address(start, length)
-                memory = lease.open_window(address, length, writable=True)
-                yield memory[offset - start :]
+                address = self._native.address(start, length) + offset - start
+                fill(Lease(self._native).open_window(address, size, writable=True))
             finally:
                 self._native.unmap()
         finally:
@@ -421,7 +419,9 @@ class MappableBuffer(Buffer, IMappableBuffer):
         self._submit_uploads()
         with self.guard:
             mode, offset, size = self._check_map(mode, offset, size)
-            pending = Completion[MappedRange](f"the map of {self._name}", self._owner.progress)
+            pending: Completion[MappedRange] = Completion(
+                f"the map of {self._name}", self._owner.progress
+            )
             if self.usage_tag.last_submission is not None:
                 pending.after = self.usage_tag.last_submission.native_index
             with self._lock:

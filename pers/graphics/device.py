@@ -398,7 +398,7 @@ class RenderDevice(IRenderDevice):
 
     def ended_submission(self) -> Submission:
         """Return a submission that has ended, for work that needed none."""
-        return self._queue.ended()
+        return self._queue.nothing
 
     def lose(self, info: DeviceLostInfo) -> None:
         """End the device: abort maps, destroy buffers, tell who waits."""
@@ -621,6 +621,10 @@ class RenderQueue(IRenderQueue):
         """Held during a submit, so that the device does not go away meanwhile."""
         self._serial = 0
         self._ended = _Ended()
+        nothing: Completion[None] = Completion("no submission")
+        nothing.resolve(None)
+        self.nothing = Submission(0, nothing)
+        """A submission that has ended, for work that needed none."""
 
     def submit(self, command_buffers: Sequence[ICommandBuffer]) -> Submission:
         device = self._device
@@ -720,16 +724,10 @@ class RenderQueue(IRenderQueue):
                 return None
             return buffer.claim()
 
-    def ended(self) -> Submission:
-        """Return a submission that has ended."""
-        completion = Completion[None](f"submission {self._serial}")
-        completion.resolve(None)
-        return Submission(self._serial, completion)
-
     def _submit(self, command_buffers: list[CommandBuffer]) -> Submission:
         self._serial += 1
         serial, ended = self._serial, self._ended
-        completion = Completion[None](f"submission {serial}", self._device.native)
+        completion: Completion[None] = Completion(f"submission {serial}", self._device.native)
 
         def done(error: PersError | None) -> None:
             ended.serial = max(ended.serial, serial)
