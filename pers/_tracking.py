@@ -130,6 +130,10 @@ class Recording:
             if self._waits:
                 tag.recordings.add(self)
 
+    def uses(self, resource: Trackable) -> bool:
+        """Whether a command uses `resource`."""
+        return resource.usage_tag in self._tags
+
     def close_before_submit(self, closable: Closable) -> None:
         """Have staging memory closed (unmapped) before the GPU is to read it."""
         if closable not in self._open:

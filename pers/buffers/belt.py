@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from pers._checks import whole_number
-from pers.buffers.belt_jobs import BufferCopy, BufferJob, Job, TextureJob
+from pers.buffers.belt_chunk import StagingChunk
+from pers.buffers.belt_jobs import BufferJob, Job, TextureJob
 from pers.buffers.belt_memory import SMALLEST_CHUNK, MapWait, Others, Place, StagingMemory, Waits
 from pers.buffers.belt_stats import BeltStats, Tally
 from pers.buffers.interfaces import IBuffer
 from pers.buffers.types import COPY_ALIGNMENT
 from pers.buffers.view import check_encoder
-from pers.errors import BufferRangeError, RingFullError, ValidationError
+from pers.errors import BufferRangeError, RingFullError
 from pers.textures import ITexture
 
 if TYPE_CHECKING:
@@ -25,12 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BeltStats", "StagingBelt"]
 
-QUEUE_WRITE_LIMIT = 64 * 1024
-"""Up to this many bytes the queue's own write is the fastest way to upload once."""
-
-QUEUE_WRITES = 4
-"""So many small uploads between two submits take the queue's own write. With more of them a chunk
-that they share is faster, since each write takes memory of its own."""
+QUEUE_WRITE_LIMIT = 256 * 1024
+"""Up to this many bytes the queue's own write is faster than a copy out of staging memory."""
 
 SUBMIT_AT_ONCE = 8 * 1024 * 1024
 """From this many bytes on, a copy without an encoder does not wait for the next flush."""
@@ -38,10 +35,6 @@ SUBMIT_AT_ONCE = 8 * 1024 * 1024
 PART = 64 * 1024 * 1024
 """Staged uploads without an encoder go in parts of this many bytes, so that the GPU copies one
 while the next is written. Smaller parts lose more to maps and submits than they gain."""
-
-DIRECT_FROM = 16 * 1024
-"""From this many bytes on, writing the target's own memory is faster than staging even where the
-copy would cost no submit of its own."""
 
 
 class StagingBelt:
@@ -74,9 +67,7 @@ class StagingBelt:
         self._lock = threading.RLock()
         self._memory = StagingMemory(device.buffer_factory, self._budget, self._lock)
         self._encoder: CommandEncoder | None = None
-        self._copy: BufferCopy | None = None
-        """The last copy, not recorded yet, since the next one may go on where it ends."""
-        self._pending = self._small = 0
+        self._pending = 0
         self._last: Submission | None = None
         self._has_queue_writes = self._is_submitting = False
         self._queue_writes, self._staged, self._direct = Tally(), Tally(), Tally()
@@ -142,7 +133,10 @@ class StagingBelt:
                 submit, which no waiting can change. What other threads recorded is waited for.
         """
         job = self._job(data, target, offset, encoder)
-        if not self._quickly(job, encoder):
+        if self._quickly(job, encoder):
+            if job.nbytes < SUBMIT_AT_ONCE:
+                return None
+        else:
             for part in self._parts(job, encoder):
                 waits = self._stage(part, encoder)
                 while waits is not None:
@@ -210,7 +204,6 @@ class StagingBelt:
         with self._lock:
             is_pending = self._encoder is not None or self._has_queue_writes or self._is_submitting
             last = self._last
-            self._small = 0
         if is_pending:
             return self._submit()
         return self._device.ended_submission() if last is None else last
@@ -237,10 +230,9 @@ class StagingBelt:
             encoder, self._encoder = self._encoder, None
             self._is_submitting |= encoder is not None or self._has_queue_writes
             self._has_queue_writes = False
-            self._pending = self._small = 0
+            self._pending = 0
             if encoder is None:
                 return None
-            self._record_copy(encoder)
             return encoder.finish()
 
     def submitted(self, submission: Submission) -> None:
@@ -254,7 +246,7 @@ class StagingBelt:
     def lose(self) -> None:
         """Let go of the memory when the device has ended."""
         with self._lock:
-            self._encoder = self._copy = None
+            self._encoder = None
             self._pending = 0
             self._memory.lose()
 
@@ -280,38 +272,35 @@ class StagingBelt:
             check_encoder("upload", encoder)
         if not isinstance(target, IBuffer):
             return TextureJob.checked(data, target)
-        job = BufferJob.checked(data, target, offset)
-        if job.core.owner is not self._device:
-            raise ValidationError(
-                f"upload: {job.core.label} belongs to another device; use that device's belt"
-            )
-        return job
+        return BufferJob.checked(data, target, offset, self._device)
 
     def _quickly(self, job: Job, encoder: ICommandEncoder | None) -> bool:
         """Do the job if it needs no new staging memory, or return False."""
         nbytes = job.nbytes
         if encoder is None:
-            is_small = nbytes <= QUEUE_WRITE_LIMIT
-            is_one_of_few = is_small and self._small < QUEUE_WRITES and self._encoder is None
-            if (is_one_of_few or nbytes >= DIRECT_FROM) and job.write_directly():
-                self._count(self._direct, job, small=is_small)
+            if job.goes_direct and job.write_directly():
+                self._count(self._direct, nbytes)
                 return True
-            if is_one_of_few:
+            if nbytes <= QUEUE_WRITE_LIMIT and not self._is_pending_for(job):
                 job.write(self._device)
                 self._has_queue_writes = True
-                self._count(self._queue_writes, job, small=True)
+                self._count(self._queue_writes, nbytes)
                 return True
         with self._lock:
-            place = self._memory.quick(nbytes, job.alignment)
-            if place is None:
+            part = self._memory.quick(nbytes, job.alignment)
+            if part is None:
                 return False
-            self._fill_here(job, place, encoder)
+            self._fill_here(job, *part, encoder)
             return True
 
-    def _count(self, road: Tally, job: Job, *, small: bool = False) -> None:
+    def _is_pending_for(self, job: Job) -> bool:
+        """Whether a copy to the job's target waits, which a write by the queue would overtake."""
+        encoder = self._encoder
+        return encoder is not None and encoder.recording.uses(job.resource)
+
+    def _count(self, road: Tally, nbytes: int) -> None:
         with self._lock:
-            road.add(job.nbytes)
-            self._small += small
+            road.add(nbytes)
 
     def _parts(self, job: Job, encoder: ICommandEncoder | None) -> Iterator[Job]:
         """Cut a job into what is staged at a time."""
@@ -339,11 +328,11 @@ class StagingBelt:
             found = self._memory.place(job.nbytes, job.alignment)
             if isinstance(found, Place):
                 if found.is_shared:
-                    self._fill_here(job, found, encoder)
+                    self._fill_here(job, found.chunk, found.at, encoder)
                     return None
                 found.chunk.writers += 1
         if isinstance(found, Place):
-            self._fill_aside(job, found, encoder)
+            self._fill_aside(job, found.chunk, encoder)
             return None
         if found is None and self._encoder is not None:
             self.submit_pending()  # may be all that is in the way
@@ -363,43 +352,32 @@ class StagingBelt:
             )
         return waits
 
-    def _fill_here(self, job: Job, place: Place, encoder: ICommandEncoder | None) -> None:
+    def _fill_here(
+        self, job: Job, chunk: StagingChunk, at: int, encoder: ICommandEncoder | None
+    ) -> None:
         """Write a small job under the lock, which keeps others from closing a chunk they share."""
-        job.fill(place.chunk.memory[place.at :])
-        self._record(job, place, encoder)
+        job.fill(chunk.memory[at:])
+        self._record(job, chunk, at, encoder)
 
-    def _fill_aside(self, job: Job, place: Place, encoder: ICommandEncoder | None) -> None:
+    def _fill_aside(self, job: Job, chunk: StagingChunk, encoder: ICommandEncoder | None) -> None:
         """Write a job to a chunk of its own, while other threads use the belt."""
         try:
-            job.fill(place.chunk.memory)
+            job.fill(chunk.memory)
         finally:
             with self._lock:
-                place.chunk.writers -= 1
+                chunk.writers -= 1
         with self._lock:
-            self._record(job, place, encoder)
+            self._record(job, chunk, 0, encoder)
 
-    def _record(self, job: Job, place: Place, encoder: ICommandEncoder | None) -> None:
+    def _record(
+        self, job: Job, chunk: StagingChunk, at: int, encoder: ICommandEncoder | None
+    ) -> None:
+        recorder = self._own_encoder() if encoder is None else cast("CommandEncoder", encoder)
+        job.record(recorder, chunk.buffer, at)
+        recorder.recording.close_before_submit(chunk)
         if encoder is None:
-            self._record_own(job, place)
-        else:
-            job.record(encoder, place.chunk.buffer, place.at)
-            cast("CommandEncoder", encoder).recording.close_before_submit(place.chunk)
+            self._pending += job.nbytes
         self._staged.add(job.nbytes)
-
-    def _record_own(self, job: Job, place: Place) -> None:
-        """Record a copy for the next flush."""
-        chunk, at = place.chunk, place.at
-        encoder = self._own_encoder()
-        if not isinstance(job, BufferJob):
-            job.record(encoder, chunk.buffer, at)
-            encoder.recording.close_before_submit(chunk)
-        elif self._copy is None or not self._copy.join(job, chunk.buffer, at):
-            self._record_copy(encoder)
-            self._copy = BufferCopy(job, chunk.buffer, at)
-            encoder.recording.use(chunk.buffer)
-            encoder.recording.use(job.core)
-            encoder.recording.close_before_submit(chunk)
-        self._pending += job.nbytes
 
     def _own_encoder(self) -> CommandEncoder:
         if self._encoder is None:
@@ -407,11 +385,6 @@ class StagingBelt:
             self._encoder = cast("CommandEncoder", encoder)
             self._encoder.recording.thread = None
         return self._encoder
-
-    def _record_copy(self, encoder: CommandEncoder) -> None:
-        copy, self._copy = self._copy, None
-        if copy is not None:
-            copy.record(encoder)
 
     def _submit_if_large(self, job: Job, encoder: ICommandEncoder | None) -> Submission | None:
         return self.flush() if encoder is None and job.nbytes >= SUBMIT_AT_ONCE else None

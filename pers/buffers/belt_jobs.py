@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from pers._checks import of_type, whole_number
 from pers._copying import copy_array
+from pers._tracking import Trackable
 from pers.buffers.core import Buffer, core_buffer
 from pers.buffers.interfaces import IBuffer
 from pers.buffers.mapped_range import as_bytes_array, as_plain_array
-from pers.buffers.types import COPY_ALIGNMENT, BufferUsage
-from pers.errors import BufferRangeError, BufferUsageError
+from pers.buffers.types import COPY_ALIGNMENT
+from pers.errors import BufferRangeError, BufferUsageError, ValidationError
 from pers.textures import (
     ITexture,
     TexelCopyBufferInfo,
@@ -29,42 +30,15 @@ if TYPE_CHECKING:
 PIXEL_ALIGNMENT = 512
 """Where pixels start in staging memory (bytes): D3D12 takes no other places."""
 
-_COPY_DST = int(BufferUsage.COPY_DST)
-
-
-class BufferCopy:
-    """Bytes from a chunk to a buffer, not recorded yet."""
-
-    __slots__ = ("_at", "_nbytes", "_offset", "source", "target")
-
-    def __init__(self, job: BufferJob, source: Buffer, at: int) -> None:
-        self.source = source
-        self.target = job.core
-        self._at = at
-        self._offset = job.offset
-        self._nbytes = job.nbytes
-
-    def join(self, job: BufferJob, source: Buffer, at: int) -> bool:
-        """Take in the copy of a job that goes on where this one ends; False when it does not."""
-        if (
-            job.core is not self.target
-            or source is not self.source
-            or at != self._at + self._nbytes
-            or job.offset != self._offset + self._nbytes
-        ):
-            return False
-        self._nbytes += job.nbytes
-        return True
-
-    def record(self, encoder: ICommandEncoder) -> None:
-        """Record it."""
-        encoder.copy_buffer_to_buffer(
-            self.source, self._at, self.target, self._offset, self._nbytes
-        )
+_BYTE = np.dtype(np.uint8)
+_PLAIN = "biufc"
+"""Kinds of dtypes that are plain bytes for sure; `as_plain_array` looks closer at the rest."""
 
 
 class BufferJob:
     """Bytes for a buffer."""
+
+    __slots__ = ("_data", "core", "nbytes", "offset")
 
     alignment = COPY_ALIGNMENT
 
@@ -75,31 +49,64 @@ class BufferJob:
         self._data = data
 
     @classmethod
-    def checked(cls, data: Any, target: IBuffer, offset: int) -> BufferJob:
-        """Make a job of what a caller passed, or raise."""
+    def checked(cls, data: Any, target: IBuffer, offset: int, owner: object) -> BufferJob:
+        """Make a job of what a caller passed, or raise.
+
+        For small uploads the checks are most of the time, so what is wrong is looked for only
+        when something is.
+        """
         core = target if isinstance(target, Buffer) else core_buffer(target, "upload")
-        call = f"upload to {core.label}"
-        array = as_plain_array(data, call)
-        nbytes = array.nbytes
-        start = whole_number(offset, f"{call}: offset")
-        if start % COPY_ALIGNMENT or nbytes % COPY_ALIGNMENT:
+        if type(data) is not np.ndarray or data.dtype.kind not in _PLAIN:
+            data = as_plain_array(data, f"upload to {core.label}")
+        if type(offset) is not int:
+            offset = whole_number(offset, f"upload to {core.label}: offset")
+        job = cls(core, offset, data)
+        if (
+            (offset | job.nbytes) % COPY_ALIGNMENT
+            or not 0 <= offset <= core.size - job.nbytes
+            or core.owner is not owner
+            or not core.is_copy_target
+        ):
+            job._refuse()
+        if not core.is_ready:
+            core.check_usable(f"upload to {core.label}")
+        return job
+
+    def _refuse(self) -> None:
+        """Say what is wrong with the job."""
+        core, call = self.core, f"upload to {self.core.label}"
+        whole_number(self.offset, f"{call}: offset")
+        if (self.offset | self.nbytes) % COPY_ALIGNMENT:
             raise BufferRangeError(
                 f"{call}: offset and size must be multiples of {COPY_ALIGNMENT} bytes, not "
-                f"{start} and {nbytes}; pad the data"
+                f"{self.offset} and {self.nbytes}; pad the data"
             )
-        if start + nbytes > core.size:
+        if self.offset + self.nbytes > core.size:
             raise BufferRangeError(
-                f"{call}: {nbytes} bytes at offset {start} reach beyond its end ({core.size} bytes)"
+                f"{call}: {self.nbytes} bytes at offset {self.offset} reach beyond its end "
+                f"({core.size} bytes)"
             )
-        if not int(core.usage) & _COPY_DST:
+        if not core.is_copy_target:
             raise BufferUsageError(f"{call}: it was created without COPY_DST")
-        core.check_usable(call)
-        return cls(core, start, array)
+        raise ValidationError(f"{call}: it belongs to another device; use that device's belt")
+
+    @property
+    def resource(self) -> Trackable:
+        """What the bytes are for."""
+        return self.core
+
+    @property
+    def goes_direct(self) -> bool:
+        """Whether `write_directly` may succeed."""
+        return self.core.writes_directly
 
     @property
     def data(self) -> npt.NDArray[np.uint8]:
         """The bytes, in one row."""
-        return as_bytes_array(self._data, "upload")
+        data = self._data
+        if data.dtype is _BYTE and data.ndim == 1 and data.flags.c_contiguous:
+            return data
+        return as_bytes_array(data, "upload")
 
     def parts(self, limit: int) -> Iterator[BufferJob]:
         """Cut it into jobs of at most `limit` bytes."""
@@ -114,7 +121,7 @@ class BufferJob:
         """Write the bytes to memory."""
         data = self._data
         if data.flags.c_contiguous:
-            copy_array(memory[: self.nbytes], data.reshape(-1).view(np.uint8))
+            copy_array(memory[: self.nbytes], data.reshape(-1).view(_BYTE))
         else:
             copy_array(memory[: self.nbytes].view(data.dtype).reshape(data.shape), data)
 
@@ -125,9 +132,7 @@ class BufferJob:
     def write_directly(self) -> bool:
         """Write the bytes to the target's own memory; False when that is not possible now."""
         core = self.core
-        if not core.writes_directly or not self.nbytes:
-            return False
-        claim = core.owner.claim(core)
+        claim = core.owner.claim(core) if self.nbytes else None
         if claim is None:
             return False
         core.write_claimed(claim, self.offset, self.nbytes, self.fill)
@@ -142,6 +147,7 @@ class TextureJob:
     """Pixels for a texture: some rows of some layers."""
 
     alignment = PIXEL_ALIGNMENT
+    goes_direct = False
 
     def __init__(
         self, target: ITexture, pixels: npt.NDArray[Any], rows: TextureRows, y: int, layer: int
@@ -160,6 +166,11 @@ class TextureJob:
         rows = TextureRows(target.format, target.width, target.height, target.layers)
         rows.check(pixels)
         return cls(target, pixels, rows, 0, 0)
+
+    @property
+    def resource(self) -> Trackable:
+        """What the pixels are for."""
+        return cast(Trackable, self.target)
 
     def parts(self, limit: int) -> Iterator[TextureJob]:
         """Cut it into jobs of at most `limit` bytes, but no smaller than a row."""

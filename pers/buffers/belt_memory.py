@@ -126,16 +126,17 @@ class StagingMemory:
         empty = open_chunk is not None and not self._chunks.open_used
         return self.capacity - self._chunks.free - (open_chunk.size if empty and open_chunk else 0)
 
-    def quick(self, nbytes: int, alignment: int) -> Place | None:
+    def quick(self, nbytes: int, alignment: int) -> tuple[StagingChunk, int] | None:
         """Return a place in the open chunk, if it fits there."""
-        chunk = self._chunks.open_block
-        if chunk is None or nbytes * SHARES > self._share:
+        if nbytes * SHARES > self._share:
             return None
-        if not chunk.is_open:
+        chunk = self._chunks.open_block
+        if chunk is None:
+            return None
+        if not chunk.is_open:  # a submit closed it
             self._chunks.close()
             return None
-        part = self._chunks.take_part(nbytes, alignment)
-        return None if part is None else Place(*part, True)
+        return self._chunks.take_part(nbytes, alignment)
 
     def place(self, nbytes: int, alignment: int) -> Place | Waits | None:
         """Return a place, or what to wait for before the next try, or None when all is in use.
@@ -144,9 +145,9 @@ class StagingMemory:
             OutOfMemoryError: There is no memory for a new chunk.
         """
         self.recycle()
-        place = self.quick(nbytes, alignment)
-        if place is not None:
-            return place
+        part = self.quick(nbytes, alignment)
+        if part is not None:
+            return Place(*part, True)
         is_shared = nbytes * SHARES <= self._share
         size = self._share if is_shared else _chunk_size(nbytes)
         size = max(min(size, self.budget), align_up(nbytes, COPY_ALIGNMENT))

@@ -190,7 +190,14 @@ class Buffer(IBuffer):
         """The serial of the submission that carries out the last write by the queue."""
         self.writes_directly = native.writes_directly
         """Whether its memory can be written without a copy by the GPU; see `claim`."""
+        self.is_copy_target = bool(int(desc.usage) & BufferUsage.COPY_DST)
+        """Whether it has the usage COPY_DST."""
         self._state = BufferState.READY
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `check_usable` would let it pass at once."""
+        return self._state is BufferState.READY and self._claim is None
 
     @property
     def size(self) -> int:

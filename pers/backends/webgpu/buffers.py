@@ -31,6 +31,8 @@ class WebGPUBuffer(NativeBuffer):
     ) -> None:
         self._device = device
         self._buffer = buffer
+        self.internal = buffer._internal
+        """What the C functions take."""
         self.writes_directly = writes_directly
         # Memory that cannot be mapped is filled by a copy that the library queues.
         directly = writes_directly or bool(desc.usage & BufferUsage.MAP_WRITE)
@@ -57,20 +59,20 @@ class WebGPUBuffer(NativeBuffer):
         info, number = map_info(called_back)
         self._pending_map = number
         try:
-            libf.wgpuBufferMapAsync(self._buffer._internal, _MODES[mode], offset, size, info[0])
+            libf.wgpuBufferMapAsync(self.internal, _MODES[mode], offset, size, info[0])
         except Exception as error:
             if forget(number) is not None:
                 done(translate(error, "map"))
 
     def address(self, offset: int, size: int) -> int:
-        pointer = lib.wgpuBufferGetMappedRange(self._buffer._internal, offset, size)
+        pointer = lib.wgpuBufferGetMappedRange(self.internal, offset, size)
         return int(ffi.cast("uintptr_t", pointer))
 
     def unmap(self) -> None:
         forget(self._pending_map)
         self._pending_map = 0
         try:
-            libf.wgpuBufferUnmap(self._buffer._internal)
+            libf.wgpuBufferUnmap(self.internal)
         except Exception as error:  # the device was lost, and the mapping with it
             logger.debug("unmap: %s", error)
         self._buffer._map_state = "unmapped"

@@ -22,6 +22,7 @@ from pers.backends.webgpu._ffi import (
     forget,
     lib,
     libf,
+    translate,
     translated,
     work_info,
 )
@@ -274,17 +275,15 @@ class WebGPUNative(NativeDevice):
         return int(index)
 
     def write_buffer(self, buffer: Buffer, offset: int, data: npt.NDArray[np.uint8]) -> None:
-        with translated(f"write_buffer to {buffer.label}"):
-            libf.wgpuQueueWriteBuffer(
-                self._queue,
-                buffer.native_handle._internal,
-                offset,
-                ffi.from_buffer(data),
-                data.nbytes,
-            )
         native = buffer.native
         assert isinstance(native, WebGPUBuffer)
-        native.written_before = self.write_queued()
+        try:
+            libf.wgpuQueueWriteBuffer(
+                self._queue, native.internal, offset, ffi.from_buffer(data), data.nbytes
+            )
+        except Exception as error:
+            raise translate(error, f"write_buffer to {buffer.label}") from None
+        native.written_before = self._submits + 1
 
     def write_texture(
         self, target: TexturePlace, data: npt.NDArray[Any], size: tuple[int, int, int]
