@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -80,6 +80,11 @@ class _Copy:
         while (piece := self._next()) is not None:
             np.copyto(target[piece], source[piece], casting="no")
 
+    def stop(self) -> None:
+        """Have nobody begin another piece: all are done, or the caller was interrupted."""
+        with self._lock:
+            self._pieces = iter(())
+
     def release(self) -> None:
         """Let go of the arrays, which may not live on in the pool: mapped memory is unmapped."""
         self._arrays = None
@@ -112,15 +117,33 @@ def copy_array(target: Array, source: Array, *, threads: int | None = None) -> N
         np.copyto(target, source, casting="no")
         return
     copy = _Copy(target, source)
-    futures = [future for _ in range(helpers) if (future := _pool.start(copy)) is not None]
+    started: list[Future[None]] = []
     try:
+        for _ in range(helpers):
+            future = _pool.start(copy)
+            if future is not None:
+                started.append(future)
         copy.help()
     finally:
-        # Those that did not start have nothing left to do; the others end with their piece.
-        running = [future for future in futures if not future.cancel()]
-        for future in running:
-            future.exception()
-        copy.release()
+        _finish(copy, started)
+
+
+def _finish(copy: _Copy, started: list[Future[None]]) -> None:
+    """Wait for the threads that work at a copy, and raise what stopped them.
+
+    Whatever interrupts the wait has to wait, too: the memory may be unmapped when this returns.
+    """
+    copy.stop()
+    running = [future for future in started if not future.cancel()]
+    interrupted: BaseException | None = None
+    while not all(future.done() for future in running):
+        try:
+            wait(running)
+        except BaseException as error:
+            interrupted = error
+    copy.release()
+    if interrupted is not None:
+        raise interrupted
     for future in running:
         future.result()
 

@@ -44,11 +44,12 @@ class StagingBelt:
 
     - *Direct.* On devices that share the CPU's memory, a buffer that the GPU does not use is
       written itself: no copy, no submit.
-    - *Queue write.* A few small uploads take the queue's own write.
-    - *Staged.* Everything else is written to staging memory, by several threads when it is large,
-      and copied from there by the GPU. Small uploads share a chunk of it, large ones have one of
-      their own. A chunk is used again when the GPU has finished the copies out of it, and given
-      back when nobody has used it for a few hundred submits.
+    - *Queue write.* Up to 256 KiB take the queue's own write.
+    - *Staged.* Everything else, and all that is recorded with an encoder, is written to staging
+      memory, by several threads when it is large, and copied from there by the GPU. Small uploads
+      share a chunk of it, large ones have one of their own. A chunk is used again when the GPU
+      has finished the copies out of it, and given back when nobody has used it for a few hundred
+      submits.
 
     Uploads without an encoder are submitted by `flush`, and by the device's queue together with
     the next submit, so they are seen by whatever is submitted later and by nothing earlier.
@@ -363,11 +364,11 @@ class StagingBelt:
         """Write a job to a chunk of its own, while other threads use the belt."""
         try:
             job.fill(chunk.memory)
+            with self._lock:
+                self._record(job, chunk, 0, encoder)
         finally:
             with self._lock:
                 chunk.writers -= 1
-        with self._lock:
-            self._record(job, chunk, 0, encoder)
 
     def _record(
         self, job: Job, chunk: StagingChunk, at: int, encoder: ICommandEncoder | None

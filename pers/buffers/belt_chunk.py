@@ -52,8 +52,12 @@ class StagingChunk:
     @property
     def memory(self) -> npt.NDArray[np.uint8]:
         """Its memory; only while open."""
-        assert self._memory is not None
-        return self._memory
+        memory = self._memory
+        if memory is None:
+            raise BufferStateError(
+                f"upload: {self.buffer.label} is not mapped; the device was closed meanwhile"
+            )
+        return memory
 
     def open(self) -> Completion[Any] | None:
         """Have it mapped, when nobody uses it; return what to wait for, or None when it is open.

@@ -673,7 +673,8 @@ class RenderQueue(IRenderQueue):
         """Queue a write of whole bytes that fit into a buffer of this device with COPY_DST."""
         device = self._device
         with self.lock:  # nobody claims the buffer between the check and the write
-            core.check_usable("write_buffer")
+            if not core.is_ready:
+                core.check_usable(f"write_buffer to {core.label}")
             if core.usage_tag.is_recorded:  # or the write would overtake an upload
                 device.submit_uploads()
             if data.nbytes:

@@ -102,9 +102,11 @@ class WebGPUNative(NativeDevice):
         self._buffers = 0
         self._submits = 0
         self._features = frozenset(gpu_device.features) - frozenset(hidden_features)
-        # On a discrete GPU the memory that can be mapped is the slow one for it.
+        # On a discrete GPU the memory that can be mapped is the slow one for it; and an application
+        # that lends its device may write to buffers on its own, which pers would not know of.
         self._maps_targets = (
-            PRIMARY_BUFFERS in gpu_device.features
+            owned
+            and PRIMARY_BUFFERS in gpu_device.features
             and device_info(gpu_device.adapter).kind in SHARED_MEMORY_KINDS
         )
         self._on_lost: Callable[[DeviceLostInfo], None] | None = None
