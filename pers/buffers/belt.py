@@ -252,13 +252,7 @@ class StagingBelt:
             self._memory.lose()
 
     def _submit(self) -> Submission:
-        queue = self._device.queue
-        if self._device.belt is self:
-            return queue.submit([])  # which takes what is pending
-        pending = self.take_pending()
-        submission = queue.submit([] if pending is None else [pending])
-        self.submitted(submission)
-        return submission
+        return self._device.submit_from(self)
 
     # One upload.
 

@@ -388,6 +388,10 @@ class RenderDevice(IRenderDevice):
         if not self._closed:
             self._belt.submit_pending()
 
+    def submit_from(self, belt: StagingBelt) -> Submission:
+        """Submit what a belt holds back, if anything."""
+        return self._queue.submit_from(belt)
+
     def claim(self, buffer: Buffer) -> Claim | None:
         """Keep `buffer` from the GPU, or return None when the GPU has it or is to get it."""
         return None if self._closed else self._queue.claim(buffer)
@@ -712,6 +716,16 @@ class RenderQueue(IRenderQueue):
 
     def on_work_done(self) -> Submission:
         return self.submit([])
+
+    def submit_from(self, belt: StagingBelt) -> Submission:
+        """Submit what a belt holds back, if anything."""
+        if belt is self._device.belt:
+            return self.submit([])  # every submit takes it
+        with self.lock:  # or a later upload of another thread could be submitted in between
+            pending = belt.take_pending()
+            submission = self.submit([] if pending is None else [pending])
+            belt.submitted(submission)
+            return submission
 
     def claim(self, buffer: Buffer) -> Claim | None:
         """Keep `buffer` from the GPU, or return None when the GPU has it or is to get it."""

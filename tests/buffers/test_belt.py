@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+import pers.buffers.belt as belt_module
 from pers import (
     BeltStats,
     BufferRangeError,
@@ -21,6 +22,7 @@ from pers import (
     BufferStateError,
     BufferUsage,
     BufferUsageError,
+    DeviceBuffer,
     DeviceLostError,
     IBuffer,
     ImmediateStagingBuffer,
@@ -34,10 +36,13 @@ from pers import (
     ValidationError,
 )
 from pers.backends.null import NullClock, NullDevice
+from pers.backends.webgpu import WebGPUDevice
+from pers.buffers.belt_jobs import BufferJob
 from tests.support import (
     COPY,
     JUNK_NUMBERS,
     READBACK,
+    Hold,
     Maker,
     contents,
     copied,
@@ -577,6 +582,353 @@ def test_as_large_as_the_budget(device: IRenderDevice, make: Maker) -> None:
         assert belt.stats.capacity <= budget
 
 
+def test_waits_for_what_another_thread_recorded(device: IRenderDevice, make: Maker) -> None:
+    """The whole budget is in commands of a thread that is about to submit them."""
+    belt = StagingBelt(device, budget=CHUNK)
+    target = make.plain(2 * CHUNK)
+    recorded, done = threading.Event(), threading.Event()
+
+    def other() -> None:
+        commands = fill_up(device, belt, target, 1)
+        recorded.set()
+        while belt.stats.stalls == 0:  # until the main thread waits
+            pass
+        assert not done.is_set()
+        device.queue.submit([commands])
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    recorded.wait()
+    encoder = device.create_command_encoder()
+    belt.upload(np.full(CHUNK // 4, 9, np.uint32), target, CHUNK, encoder=encoder)
+    done.set()
+    thread.join()
+    device.queue.submit([encoder.finish()])
+    data = contents(device, target).view(np.uint32).reshape(2, -1)
+    assert (data == np.array([[1], [9]])).all()
+    assert belt.stats.peak == CHUNK
+
+
+def test_does_not_wait_for_a_thread_that_has_ended(device: IRenderDevice, make: Maker) -> None:
+    belt = StagingBelt(device, budget=CHUNK)
+    target = make.plain(CHUNK)
+    held: list[Any] = []
+    thread = threading.Thread(target=lambda: held.append(fill_up(device, belt, target, 1)))
+    thread.start()
+    thread.join()
+    with pytest.raises(RingFullError):
+        belt.upload(bytes(64), target, encoder=device.create_command_encoder())
+    device.queue.submit(held)
+    belt.upload(bytes(64), target, encoder=device.create_command_encoder())
+
+
+def test_two_threads_that_wait_for_each_other(device: IRenderDevice, make: Maker) -> None:
+    """Each has half of the budget and wants more: no waiting can help, so it is not waited."""
+    belt = StagingBelt(device, budget=2 * CHUNK)
+    target = make.plain(2 * CHUNK)
+    both_have, errors = threading.Barrier(2), []
+
+    def work(index: int) -> None:
+        encoder = device.create_command_encoder()
+        belt.upload(bytes(CHUNK), target, index * CHUNK, encoder=encoder)
+        both_have.wait()
+        try:
+            belt.upload(bytes(CHUNK), target, index * CHUNK, encoder=encoder)
+        except RingFullError as error:
+            errors.append(error)
+        device.queue.submit([encoder.finish()])
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors
+    assert belt.stats.peak <= 2 * CHUNK
+
+
+@pytest.mark.anyio
+async def test_many_tasks_within_a_small_budget(device: IRenderDevice, make: Maker) -> None:
+    """Back-pressure for tasks, some of which give up: nothing leaks, and the rest arrives."""
+    belt = StagingBelt(device, budget=2 * CHUNK)
+    target = make.plain(LARGE)
+    keep_busy(device, target)
+    part = LARGE // 8
+
+    async def upload(index: int) -> None:
+        with anyio.CancelScope() as scope:
+            if index % 2:
+                scope.cancel()
+            data = np.full(part // 4, index + 1, np.uint32)
+            encoder = device.create_command_encoder()
+            await anyio.lowlevel.checkpoint()
+            await belt.upload_async(data, target, part * index, encoder=encoder)
+            device.queue.submit([encoder.finish()])
+
+    async with anyio.create_task_group() as group:
+        for index in range(8):
+            group.start_soon(upload, index)
+    data = contents(device, target).view(np.uint32).reshape(8, -1)
+    assert (data == np.array([[1], [0], [3], [0], [5], [0], [7], [0]])).all()
+    assert belt.stats.peak <= 2 * CHUNK
+    assert belt.stats.in_flight == belt.stats.used == 0
+
+
+def test_pictures_larger_than_the_budget(device: IRenderDevice) -> None:
+    """They go in rows."""
+    for width, height, layers in ((300, 301, 1), (65, 130, 3)):
+        texture = make_texture(device, width, height, TextureFormat.RGBA32_FLOAT, layers=layers)
+        pixels = random_pixels(TextureFormat.RGBA32_FLOAT, height, width, layers)
+        belt = StagingBelt(device, budget=CHUNK)
+        belt.upload(pixels, texture)
+        belt.flush()
+        assert (device.read_array_blocking(texture) == pixels).all()
+        if belt.stats.staged:
+            assert 0 < belt.stats.peak <= CHUNK
+
+
+# --- Large and small ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["flat", "rows", "transposed", "strided"])
+def test_large_data_of_any_layout(layout: str, device: IRenderDevice, make: Maker) -> None:
+    """Copied by several threads, wherever the bytes come from."""
+    size = 9 << 20
+    data = np.random.default_rng(1).integers(0, 256, size, np.uint8).view(np.uint32)
+    if layout == "rows":
+        data = data.reshape(-1, 1024)
+    elif layout == "transposed":
+        data = data.reshape(-1, 1024).T
+    elif layout == "strided":
+        data = np.repeat(data, 2)[::2]
+    for busy in (False, True):
+        target = make.plain(size)
+        if busy:
+            keep_busy(device, target)
+        submission = device.belt.upload(data, target)
+        assert isinstance(submission, Submission)
+        submission.wait()
+        assert (contents(device, target).view(np.uint32) == data.reshape(-1)).all()
+
+
+def test_parts(device: IRenderDevice, make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A staged upload larger than a part: the GPU copies one while the next is written."""
+    monkeypatch.setattr(belt_module, "PART", 1 << 20)
+    belt = StagingBelt(device)
+    data = np.random.default_rng(1).integers(0, 256, (5 << 20) + 4, np.uint8)
+    target = busy_target(device, make, data.nbytes)
+    belt.upload(data, target)
+    belt.flush()
+    assert (contents(device, target) == data).all()
+    assert belt.stats.uploads == 6
+
+
+def test_small_uploads_share_a_chunk(device: IRenderDevice, make: Maker) -> None:
+    """Of several encoders and threads, submitted in any order or never."""
+    belt = StagingBelt(device)
+    target = make.plain(64 * 100)
+    encoders = [device.create_command_encoder() for _ in range(3)]
+    for index in range(100):
+        belt.upload(numbers(16, index), target, 64 * index, encoder=encoders[index % 3])
+    assert belt.stats.grows == 1
+    assert belt.stats.used == 6400
+    commands = [encoder.finish() for encoder in encoders]
+    device.queue.submit([commands[2]])
+    belt.upload(numbers(16, 5), target, 0, encoder=device.create_command_encoder())
+    device.queue.submit([commands[0]])
+    del commands[1], encoders
+    data = contents(device, target).view(np.uint32).reshape(100, 16)
+    expected = np.stack([numbers(16, index) for index in range(100)])
+    expected[1::3] = 0
+    assert (data == expected).all()
+    assert belt.stats.in_flight == belt.stats.used == 0
+
+
+@pytest.mark.parametrize("order", ["small first", "large first"])
+def test_order_of_small_and_large(order: str, device: IRenderDevice, make: Maker) -> None:
+    """A write by the queue does not overtake a copy to the same target that waits for a flush."""
+    target, other = busy_target(device, make), busy_target(device, make)
+    before = device.belt.stats
+    for value, each in ((1, target), (2, other)):
+        if order == "small first":
+            device.upload(numbers(16, 100), each)
+        device.upload(large(value), each)
+        if order == "large first":
+            device.upload(numbers(16, 100), each)
+    after = device.belt.stats
+    assert after.pending > 0
+    for value, each in ((1, target), (2, other)):
+        expected = large(value)
+        if order == "large first":
+            expected[:16] = numbers(16, 100)
+        assert (contents(device, each).view(np.uint32) == expected).all()
+    assert device.belt.stats.pending == 0
+    assert after.staged - before.staged == (2 if order == "small first" else 4)
+
+
+def test_uploads_go_with_the_next_submit(manual: NullDevice) -> None:
+    """They cost no submit of their own, also when that one is refused."""
+    target = busy_target(manual, Maker(manual))
+    before = manual.counters.submits
+    manual.upload(large(1), target)
+    manual.queue.submit([])
+    assert manual.counters.submits == before + 1
+
+    manual.upload(large(2), target)
+    mapped = Maker(manual).mappable(64)
+    commands = copied(manual, mapped, Maker(manual).plain(64))
+    mapped.map()
+    with pytest.raises(BufferStateError):
+        manual.queue.submit([commands])
+    assert manual.belt.stats.pending == 0
+    manual.clock.advance(1000)
+    assert (target.native_handle.memory.view(np.uint32) == 2).all()
+
+
+# --- Written directly -----------------------------------------------------------------------------
+
+
+def test_idle_targets_are_written_directly(gpu: IRenderDevice) -> None:
+    """A software driver shares the CPU's memory, so there is nothing to copy from it."""
+    assert gpu.info.kind in ("cpu", "integrated")
+    assert "mappable-primary-buffers" not in gpu.features  # nobody asked for it
+    with Maker(gpu) as make:
+        target = make.plain(LARGE)
+        before = gpu.belt.stats
+        gpu.upload(large(1), target)
+        gpu.upload(numbers(16), target, 4)
+        after = gpu.belt.stats
+        assert (after.direct - before.direct, after.direct_bytes - before.direct_bytes) == (
+            2,
+            LARGE + 64,
+        )
+        assert after.pending == 0
+        assert gpu.belt.flush().is_done
+        assert target.state is BufferState.READY
+        with pytest.raises(BufferUsageError):
+            make.mappable(64, COPY | BufferUsage.MAP_WRITE)
+        data = contents(gpu, target).view(np.uint32)
+        assert data[:18].tolist() == [1, *numbers(16), 1]
+        assert (data[18:] == 1).all()
+
+
+def test_nothing_submitted_earlier_sees_a_direct_write(gpu: IRenderDevice) -> None:
+    with Maker(gpu) as make:
+        target = make.plain(LARGE)
+        copies = [make.plain(LARGE) for _ in range(4)]
+        for value, copy in enumerate(copies):
+            gpu.upload(large(value), target)
+            gpu.queue.submit([copied(gpu, target, copy)])
+        for value, copy in enumerate(copies):
+            assert (contents(gpu, copy).view(np.uint32) == value).all()
+
+
+@pytest.mark.parametrize("busy_with", ["recorded", "in flight", "queue write"])
+def test_busy_targets_are_not(busy_with: str, gpu: IRenderDevice) -> None:
+    with Maker(gpu) as make, Hold(gpu):
+        target, other = make.plain(LARGE), make.plain(LARGE)
+        if busy_with == "queue write":
+            gpu.queue.write_buffer(target, 0, bytes(64))
+        else:
+            commands = copied(gpu, target, other)
+            if busy_with == "in flight":
+                gpu.queue.submit([commands])
+        before = gpu.belt.stats
+        gpu.upload(large(7), target)
+        after = gpu.belt.stats
+        assert (after.direct - before.direct, after.staged - before.staged) == (0, 1)
+
+
+def test_mapped_at_creation_then_written_directly(gpu: IRenderDevice) -> None:
+    buffer = DeviceBuffer.from_array(large(1), BufferUsage.COPY_SRC, gpu.buffer_factory)
+    before = gpu.belt.stats
+    gpu.upload(numbers(16), buffer, 64)
+    assert gpu.belt.stats.direct == before.direct + 1
+    data = contents(gpu, buffer).view(np.uint32)
+    assert data[16:32].tolist() == [*numbers(16)]
+    assert (data[:16] == 1).all()
+    assert (data[32:] == 1).all()
+
+
+class Writing:
+    """Holds a direct upload of another thread in the middle of its copy."""
+
+    def __init__(self, device: IRenderDevice, target: IBuffer, value: int) -> None:
+        self.entered, self.leave = threading.Event(), threading.Event()
+        self.errors: list[BaseException] = []
+        self._job = BufferJob.checked(large(value), target, 0, device)
+        self._thread = threading.Thread(target=self._write)
+
+    def _write(self) -> None:
+        core = self._job.core
+        claim = core.owner.claim(core)
+        assert claim is not None
+
+        def fill(memory: npt.NDArray[np.uint8]) -> None:
+            self.entered.set()
+            self.leave.wait()
+            self._job.fill(memory)
+
+        try:
+            core.write_claimed(claim, 0, LARGE, fill)
+        except BaseException as error:
+            self.errors.append(error)
+
+    def __enter__(self) -> Writing:
+        self._thread.start()
+        self.entered.wait()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.leave.set()
+        self._thread.join()
+
+
+def test_a_submit_waits_for_a_direct_write(gpu: IRenderDevice) -> None:
+    """What other threads do with the target meanwhile comes after it, and nothing aborts."""
+    with Maker(gpu) as make:
+        target, copy = make.plain(LARGE), make.plain(LARGE)
+        commands = copied(gpu, target, copy)
+        submitted = threading.Event()
+
+        def submit() -> None:
+            gpu.queue.submit([commands])
+            submitted.set()
+
+        del commands
+        encoder = gpu.create_command_encoder()
+        with Writing(gpu, target, 5):
+            assert target.state is BufferState.READY
+            encoder.copy_buffer_to_buffer(target, 0, copy, 0)
+            commands = encoder.finish()
+            thread = threading.Thread(target=submit)
+            thread.start()
+            assert not submitted.wait(0.05)
+        thread.join()
+        assert (contents(gpu, copy).view(np.uint32) == 5).all()
+
+
+@pytest.mark.parametrize("end", ["destroy", "close"])
+def test_a_target_that_goes_during_a_direct_write(end: str) -> None:
+    """Its memory stays until the write is through."""
+    with open_device("webgpu") as device:
+        target = Maker(device).plain(LARGE)
+        with Writing(device, target, 5) as writing:
+            target.destroy() if end == "destroy" else device.close()
+            assert target.state is BufferState.DESTROYED
+        assert not writing.errors
+
+
+def test_wrapped_devices_are_not_written_directly(gpu: IRenderDevice) -> None:
+    """The application may write to buffers, too, and pers would not know."""
+    with WebGPUDevice.wrap(gpu.native_handle) as device:
+        with Maker(device) as make:
+            target = make.plain(LARGE)
+            device.upload(large(3), target)
+            assert device.belt.stats.staged == 1
+            assert (contents(device, target).view(np.uint32) == 3).all()
+
+
 # --- Recycling ------------------------------------------------------------------------------------
 
 
@@ -645,3 +997,49 @@ def test_nothing_in_flight_is_overwritten(device: IRenderDevice, make: Maker) ->
     data = contents(device, target).view(np.uint32).reshape(40, -1)
     assert (data == np.arange(1, 41)[:, None]).all()
     assert belt.stats.peak <= 3 * CHUNK
+
+
+def test_idle_chunks_are_given_back(manual: NullDevice) -> None:
+    """After some hundred submits in which nobody used them; no clock decides."""
+    belt = manual.belt
+    target = busy_target(manual, Maker(manual), 4 << 20)
+    for _ in range(3):
+        manual.upload(np.ones(4 << 20, np.uint8), target)
+    belt.flush()
+    manual.clock.advance(1000)
+    assert (belt.stats.capacity, belt.stats.in_flight) == (12 << 20, 0)
+    for _ in range(100):
+        manual.queue.submit([])
+    assert belt.stats.shrinks == 0
+    for _ in range(300):
+        manual.queue.submit([])
+        manual.clock.advance(100)
+    assert (belt.stats.capacity, belt.stats.shrinks) == (0, 3)
+    assert belt.stats.peak == 12 << 20
+    manual.upload(np.ones(4 << 20, np.uint8), target)
+    assert belt.stats.grows == 4
+
+
+def test_trim(device: IRenderDevice, make: Maker) -> None:
+    belt = StagingBelt(device)
+    target = make.plain(LARGE)
+    encoder = device.create_command_encoder()
+    for size in (64, LARGE):
+        belt.upload(bytes(size), target, encoder=encoder)
+    belt.trim()
+    assert belt.stats.shrinks == 0
+    device.queue.submit([encoder.finish()]).wait()
+    belt.trim()
+    assert (belt.stats.capacity, belt.stats.shrinks) == (0, 2)
+
+
+def test_own_belts_follow_the_device_into_its_end(fresh_device: IRenderDevice) -> None:
+    belt = StagingBelt(fresh_device)
+    target = busy_target(fresh_device, Maker(fresh_device))
+    belt.upload(large(), target, encoder=fresh_device.create_command_encoder())
+    belt.upload(large(), target)
+    fresh_device.close()
+    assert belt.stats.capacity == 0
+    with pytest.raises(DeviceLostError):
+        belt.flush()
+    belt.trim()

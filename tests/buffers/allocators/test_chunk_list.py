@@ -115,7 +115,9 @@ class ChunkListRules(RuleBasedStateMachine):
         chunks = self.chunks
         assert chunks.capacity == sum(block.size for block in self.blocks)
         assert chunks.free <= chunks.capacity
-        assert chunks.used >= sum(end - start for block in self.blocks for start, end in block.users)
+        assert chunks.used >= sum(
+            end - start for block in self.blocks for start, end in block.users
+        )
 
     def teardown(self) -> None:
         """Everything comes back in the end."""
