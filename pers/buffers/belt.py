@@ -37,13 +37,20 @@ PART = 64 * 1024 * 1024
 while the next is written. Smaller parts lose more to maps and submits than they gain."""
 
 
+DIRECT_FROM = 128 * 1024
+"""From this many bytes on, writing the target's own memory is always the fastest way. Smaller uploads
+take it when they are the only one, because it saves a submit; of several, the queue's own write is
+cheaper."""
+
+
 class StagingBelt:
     """Carries bytes from the CPU to buffers and textures. Thread-safe.
 
     The way is chosen by size, by what the device can do, and by whether the GPU has the target:
 
     - *Direct.* On devices that share the CPU's memory, a buffer that the GPU does not use is
-      written itself: no copy, no submit.
+      written itself: no copy, no submit. So are small uploads, unless there are several before the
+      next submit.
     - *Queue write.* Up to 256 KiB take the queue's own write.
     - *Staged.* Everything else, and all that is recorded with an encoder, is written to staging
       memory, by several threads when it is large, and copied from there by the GPU. Small uploads
@@ -71,6 +78,8 @@ class StagingBelt:
         self._pending = 0
         self._last: Submission | None = None
         self._has_queue_writes = self._is_submitting = False
+        self._is_alone = True
+        """Whether nothing was uploaded since the last submit."""
         self._queue_writes, self._staged, self._direct = Tally(), Tally(), Tally()
         self._stalls = 0
         device.on_lost(_weak_loss(self))
@@ -205,6 +214,7 @@ class StagingBelt:
         with self._lock:
             is_pending = self._encoder is not None or self._has_queue_writes or self._is_submitting
             last = self._last
+            self._is_alone = True
         if is_pending:
             return self._submit()
         return self._device.ended_submission() if last is None else last
@@ -231,6 +241,7 @@ class StagingBelt:
             encoder, self._encoder = self._encoder, None
             self._is_submitting |= encoder is not None or self._has_queue_writes
             self._has_queue_writes = False
+            self._is_alone = True
             self._pending = 0
             if encoder is None:
                 return None
@@ -273,7 +284,9 @@ class StagingBelt:
         """Do the job if it needs no new staging memory, or return False."""
         nbytes = job.nbytes
         if encoder is None:
-            if job.goes_direct and job.write_directly():
+            is_alone, self._is_alone = self._is_alone, False
+            is_faster = is_alone or nbytes >= DIRECT_FROM
+            if is_faster and job.goes_direct and job.write_directly():
                 self._count(self._direct, nbytes)
                 return True
             if nbytes <= QUEUE_WRITE_LIMIT and not self._is_pending_for(job):

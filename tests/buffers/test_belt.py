@@ -795,12 +795,15 @@ def test_idle_targets_are_written_directly(gpu: IRenderDevice) -> None:
     with Maker(gpu) as make:
         target = make.plain(LARGE)
         before = gpu.belt.stats
+        gpu.belt.flush()
+        gpu.upload(numbers(16, 50), target)
         gpu.upload(large(1), target)
+        gpu.belt.flush()
         gpu.upload(numbers(16), target, 4)
         after = gpu.belt.stats
         assert (after.direct - before.direct, after.direct_bytes - before.direct_bytes) == (
-            2,
-            LARGE + 64,
+            3,
+            LARGE + 128,
         )
         assert after.pending == 0
         assert gpu.belt.flush().is_done
@@ -810,6 +813,19 @@ def test_idle_targets_are_written_directly(gpu: IRenderDevice) -> None:
         data = contents(gpu, target).view(np.uint32)
         assert data[:18].tolist() == [1, *numbers(16), 1]
         assert (data[18:] == 1).all()
+
+
+def test_several_small_uploads_take_the_queue(gpu: IRenderDevice) -> None:
+    with Maker(gpu) as make:
+        target = make.plain(6400)
+        gpu.belt.flush()
+        before = gpu.belt.stats
+        for index in range(100):
+            gpu.upload(numbers(16, index), target, 64 * index)
+        after = gpu.belt.stats
+        assert (after.direct - before.direct, after.queue_writes - before.queue_writes) == (1, 99)
+        data = contents(gpu, target).view(np.uint32).reshape(100, 16)
+        assert (data == np.stack([numbers(16, index) for index in range(100)])).all()
 
 
 def test_nothing_submitted_earlier_sees_a_direct_write(gpu: IRenderDevice) -> None:
@@ -842,6 +858,7 @@ def test_busy_targets_are_not(busy_with: str, gpu: IRenderDevice) -> None:
 def test_mapped_at_creation_then_written_directly(gpu: IRenderDevice) -> None:
     buffer = DeviceBuffer.from_array(large(1), BufferUsage.COPY_SRC, gpu.buffer_factory)
     before = gpu.belt.stats
+    gpu.belt.flush()
     gpu.upload(numbers(16), buffer, 64)
     assert gpu.belt.stats.direct == before.direct + 1
     data = contents(gpu, buffer).view(np.uint32)
