@@ -38,9 +38,9 @@ while the next is written. Smaller parts lose more to maps and submits than they
 
 
 DIRECT_FROM = 128 * 1024
-"""From this many bytes on, writing the target's own memory is always the fastest way. Smaller uploads
-take it when they are the only one, because it saves a submit; of several, the queue's own write is
-cheaper."""
+"""From this many bytes on, writing the target's own memory is always the fastest way. A smaller
+upload takes it when it is the only one, because that saves a submit; for several, the queue's own
+write is cheaper."""
 
 
 class StagingBelt:
@@ -70,6 +70,7 @@ class StagingBelt:
             budget: How many bytes of staging memory to hold at most.
         """
         self._device = cast("RenderDevice", device)
+        self._queue = self._device.queue
         self._budget = whole_number(budget, "StagingBelt: budget", minimum=SMALLEST_CHUNK)
         # Nothing that is done under the lock polls the device or submits: submits take the lock.
         self._lock = threading.RLock()
@@ -230,6 +231,11 @@ class StagingBelt:
 
     # What follows is for the device and its queue.
 
+    @property
+    def has_pending(self) -> bool:
+        """Whether copies wait for a submit."""
+        return self._encoder is not None
+
     def submit_pending(self) -> None:
         """Submit copies that wait for that, if there are any."""
         if self._encoder is not None:
@@ -284,15 +290,20 @@ class StagingBelt:
         """Do the job if it needs no new staging memory, or return False."""
         nbytes = job.nbytes
         if encoder is None:
-            is_alone, self._is_alone = self._is_alone, False
-            is_faster = is_alone or nbytes >= DIRECT_FROM
+            is_faster = self._is_alone or nbytes >= DIRECT_FROM
+            self._is_alone = False
             if is_faster and job.goes_direct and job.write_directly():
-                self._count(self._direct, nbytes)
+                with self._lock:
+                    self._direct.add(nbytes)
                 return True
-            if nbytes <= QUEUE_WRITE_LIMIT and not self._is_pending_for(job):
-                job.write(self._device)
+            # A write by the queue would overtake a copy to the same target that waits.
+            pending = self._encoder
+            is_first = pending is None or not pending.recording.uses(job.resource)
+            if is_first and nbytes <= QUEUE_WRITE_LIMIT:
+                job.write(self._queue)
                 self._has_queue_writes = True
-                self._count(self._queue_writes, nbytes)
+                with self._lock:
+                    self._queue_writes.add(nbytes)
                 return True
         with self._lock:
             part = self._memory.quick(nbytes, job.alignment)
@@ -300,15 +311,6 @@ class StagingBelt:
                 return False
             self._fill_here(job, *part, encoder)
             return True
-
-    def _is_pending_for(self, job: Job) -> bool:
-        """Whether a copy to the job's target waits, which a write by the queue would overtake."""
-        encoder = self._encoder
-        return encoder is not None and encoder.recording.uses(job.resource)
-
-    def _count(self, road: Tally, nbytes: int) -> None:
-        with self._lock:
-            road.add(nbytes)
 
     def _parts(self, job: Job, encoder: ICommandEncoder | None) -> Iterator[Job]:
         """Cut a job into what is staged at a time."""

@@ -24,7 +24,7 @@ from pers.textures import (
 )
 
 if TYPE_CHECKING:
-    from pers.graphics.device import RenderDevice
+    from pers.graphics.device import RenderQueue
     from pers.graphics.interfaces import ICommandEncoder
 
 PIXEL_ALIGNMENT = 512
@@ -100,20 +100,12 @@ class BufferJob:
         """Whether `write_directly` may succeed."""
         return self.core.writes_directly
 
-    @property
-    def data(self) -> npt.NDArray[np.uint8]:
-        """The bytes, in one row."""
-        data = self._data
-        if data.dtype is _BYTE and data.ndim == 1 and data.flags.c_contiguous:
-            return data
-        return as_bytes_array(data, "upload")
-
     def parts(self, limit: int) -> Iterator[BufferJob]:
         """Cut it into jobs of at most `limit` bytes."""
         if self.nbytes <= limit:
             yield self
             return
-        data = self.data
+        data = as_bytes_array(self._data, "upload")
         for start in range(0, self.nbytes, limit):
             yield BufferJob(self.core, self.offset + start, data[start : start + limit])
 
@@ -125,9 +117,12 @@ class BufferJob:
         else:
             copy_array(memory[: self.nbytes].view(data.dtype).reshape(data.shape), data)
 
-    def write(self, device: RenderDevice) -> None:
+    def write(self, queue: RenderQueue) -> None:
         """Have the queue write the bytes."""
-        device.write_checked(self.core, self.offset, self.data)
+        data = self._data
+        if data.dtype is not _BYTE or data.ndim != 1 or not data.flags.c_contiguous:
+            data = as_bytes_array(data, "upload")
+        queue.write_checked(self.core, self.offset, data)
 
     def write_directly(self) -> bool:
         """Write the bytes to the target's own memory; False when that is not possible now."""
@@ -185,9 +180,9 @@ class TextureJob:
                 part = TextureRows(rows.format, rows.width, min(height, rows.height - y))
                 yield TextureJob(self.target, images[layer, y : y + height], part, y, layer)
 
-    def write(self, device: RenderDevice) -> None:
+    def write(self, queue: RenderQueue) -> None:
         """Have the queue write the pixels."""
-        device.queue.write_texture(self.target, self.pixels)
+        queue.write_texture(self.target, self.pixels)
 
     def write_directly(self) -> bool:
         """Never: how a texture lies in memory is the driver's own affair."""

@@ -129,7 +129,7 @@ class RenderDevice(IRenderDevice):
         return self._features
 
     @property
-    def queue(self) -> IRenderQueue:
+    def queue(self) -> RenderQueue:
         return self._queue
 
     @property
@@ -395,10 +395,6 @@ class RenderDevice(IRenderDevice):
     def claim(self, buffer: Buffer) -> Claim | None:
         """Keep `buffer` from the GPU, or return None when the GPU has it or is to get it."""
         return None if self._closed else self._queue.claim(buffer)
-
-    def write_checked(self, buffer: Buffer, offset: int, data: npt.NDArray[np.uint8]) -> None:
-        """Queue a write of whole bytes that fit into a buffer of this device with COPY_DST."""
-        self._queue.write_checked(buffer, offset, data)
 
     def ended_submission(self) -> Submission:
         """Return a submission that has ended, for work that needed none."""
@@ -679,8 +675,8 @@ class RenderQueue(IRenderQueue):
         with self.lock:  # nobody claims the buffer between the check and the write
             if not core.is_ready:
                 core.check_usable(f"write_buffer to {core.label}")
-            if core.usage_tag.is_recorded:  # or the write would overtake an upload
-                device.submit_uploads()
+            if device.belt.has_pending and core.usage_tag.is_recorded:
+                device.submit_uploads()  # or the write would overtake an upload
             if data.nbytes:
                 core.last_write = self._serial + 1
                 device.native.write_buffer(core, offset, data)
