@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BeltStats", "StagingBelt"]
 
-QUEUE_WRITE_LIMIT = 256 * 1024
+QUEUE_WRITE_LIMIT = 1024 * 1024
 """Up to this many bytes the queue's own write is faster than a copy out of staging memory."""
 
 SUBMIT_AT_ONCE = 8 * 1024 * 1024
@@ -51,7 +51,7 @@ class StagingBelt:
     - *Direct.* On devices that share the CPU's memory, a buffer that the GPU does not use is
       written itself: no copy, no submit. So are small uploads, unless there are several before the
       next submit.
-    - *Queue write.* Up to 256 KiB take the queue's own write.
+    - *Queue write.* Up to 1 MiB take the queue's own write.
     - *Staged.* Everything else, and all that is recorded with an encoder, is written to staging
       memory, by several threads when it is large, and copied from there by the GPU. Small uploads
       share a chunk of it, large ones have one of their own. A chunk is used again when the GPU

@@ -189,13 +189,12 @@ class StagingMemory:
 
     def recycle(self) -> None:
         """Take back what nobody uses any more."""
-        chunk = self._chunks.open_block
-        if chunk is not None and not chunk.is_open:
-            self._chunks.close()
+        self._close_if_closed()
         self._chunks.recycle(self._submits)
 
     def submitted(self) -> None:
         """Ask for the maps of chunks that were submitted, and give back idle ones."""
+        self._close_if_closed()
         for chunk in self._chunks.busy_blocks:
             if not chunk.writers and not chunk.buffer.usage_tag.is_recorded:
                 chunk.ask_for_map()
@@ -216,6 +215,12 @@ class StagingMemory:
         """Let go of everything: the device is gone."""
         for chunk in self._chunks.drop_all():
             chunk.destroy()
+
+    def _close_if_closed(self) -> None:
+        """Take no more parts from the open chunk when a submit has closed it."""
+        chunk = self._chunks.open_block
+        if chunk is not None and not chunk.is_open:
+            self._chunks.close()
 
     def _make_room(self, size: int) -> bool:
         """Give back free chunks until one of `size` fits into the budget; False if it cannot."""
