@@ -38,6 +38,7 @@ from pers import (
 from pers.backends.null import NullClock, NullDevice
 from pers.backends.webgpu import WebGPUDevice
 from pers.buffers.belt_jobs import BufferJob
+from pers.buffers.belt_memory import Others
 from tests.support import (
     COPY,
     JUNK_NUMBERS,
@@ -622,8 +623,11 @@ def test_does_not_wait_for_a_thread_that_has_ended(device: IRenderDevice, make: 
     belt.upload(bytes(64), target, encoder=device.create_command_encoder())
 
 
-def test_two_threads_that_wait_for_each_other(device: IRenderDevice, make: Maker) -> None:
+def test_two_threads_that_wait_for_each_other(
+    device: IRenderDevice, make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each has half of the budget and wants more: no waiting can help, so it is not waited."""
+    monkeypatch.setattr(Others, "PATIENCE", float("inf"))
     belt = StagingBelt(device, budget=2 * CHUNK)
     target = make.plain(2 * CHUNK)
     both_have, errors = threading.Barrier(2), []
