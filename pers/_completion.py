@@ -330,7 +330,15 @@ class Backoff:
     def __init__(self) -> None:
         self._start = time.perf_counter()
 
+    @property
+    def waited(self) -> float:
+        """Seconds since it was made."""
+        return time.perf_counter() - self._start
+
+    def next(self) -> float:
+        """Return how long the next nap is: an eighth of the time waited so far, within bounds."""
+        return min(max(self.waited / 8, self._SHORTEST), self._LONGEST)
+
     def nap(self) -> None:
-        """Sleep for an eighth of the time waited so far, within bounds."""
-        waited = time.perf_counter() - self._start
-        time.sleep(min(max(waited / 8, self._SHORTEST), self._LONGEST))
+        """Sleep for that long."""
+        time.sleep(self.next())

@@ -44,6 +44,12 @@ class UsageTag:
         """Whether nothing recorded or submitted uses the memory."""
         return not self.is_recorded and not self.is_in_flight
 
+    @property
+    def is_known_free(self) -> bool:
+        """The same, from what is known without asking the GPU: legal while holding any lock."""
+        last = self.last_submission
+        return not self.is_recorded and (last is None or last.has_ended)
+
 
 class Guard:
     """Notices two threads inside one resource; re-entrant on one thread."""
@@ -89,10 +95,18 @@ class Trackable(Protocol):
         ...
 
 
+class Closable(Protocol):
+    """What has to be closed before commands that use it may be submitted."""
+
+    def close(self) -> None:
+        """Close it, if it is open."""
+        ...
+
+
 class Recording:
     """What the commands of one encoder use."""
 
-    __slots__ = ("__weakref__", "_resources", "_tags", "_waits")
+    __slots__ = ("__weakref__", "_open", "_resources", "_tags", "_waits", "thread")
 
     def __init__(self, *, waits_for_submit: bool = True) -> None:
         """Start an empty recording.
@@ -101,6 +115,9 @@ class Recording:
             waits_for_submit: False for a render bundle, which is never submitted itself.
         """
         self._waits = waits_for_submit
+        self.thread: threading.Thread | None = threading.current_thread()
+        """Who started it and is likely to submit it; None when any thread may."""
+        self._open: list[Closable] = []
         self._resources: set[Trackable] = set()
         self._tags: set[UsageTag] = set()
 
@@ -112,6 +129,15 @@ class Recording:
             self._resources.add(resource)
             if self._waits:
                 tag.recordings.add(self)
+
+    def uses(self, resource: Trackable) -> bool:
+        """Whether a command uses `resource`."""
+        return resource.usage_tag in self._tags
+
+    def close_before_submit(self, closable: Closable) -> None:
+        """Have staging memory closed (unmapped) before the GPU is to read it."""
+        if closable not in self._open:
+            self._open.append(closable)
 
     def use_all_of(self, other: Recording) -> None:
         """Note that a command uses everything that `other` does (a render bundle, say)."""
@@ -125,6 +151,8 @@ class Recording:
             call: For the message when something may not.
             held: Gets the guards entered; release them when the submit is over.
         """
+        while self._open:
+            self._open.pop().close()
         for resource in self._resources:
             resource.guard.acquire()
             held.append(resource.guard)

@@ -38,6 +38,7 @@ from pers import (
     StagingBelt,
     TextureFormat,
 )
+from pers.buffers.belt import QUEUE_WRITE_LIMIT
 from tests.support import (
     COPY,
     DOUBLE,
@@ -122,8 +123,8 @@ def test_queue(device: IRenderDevice) -> None:
 
 def test_belt(device: IRenderDevice) -> None:
     """Small and large uploads, with and without an encoder, within a budget that all can record in."""
-    size = 300 * 1024
-    belt = StagingBelt(device, budget=1 << 23)
+    size = QUEUE_WRITE_LIMIT + 4096
+    belt = StagingBelt(device, budget=1 << 24)
     target = Maker(device).plain(THREADS * size)
 
     def work(index: int) -> None:
@@ -145,15 +146,16 @@ def test_belt(device: IRenderDevice) -> None:
     assert (data[:, 16:] == last).all()
     stats = belt.stats
     assert stats.uploads == THREADS * 8
-    assert stats.peak <= 1 << 23
+    assert stats.peak <= 1 << 24
 
 
 def test_device_belt(device: IRenderDevice) -> None:
-    buffers = [Maker(device).plain(1 << 19) for _ in range(THREADS)]
+    large = QUEUE_WRITE_LIMIT // 4 + 1024
+    buffers = [Maker(device).plain(4 * large) for _ in range(THREADS)]
 
     def work(index: int) -> None:
         for turn in range(6):
-            count = (1 << 17) if turn % 2 else 64
+            count = large if turn % 2 else 64
             device.upload(np.full(count, 100 * index + turn, np.uint32), buffers[index])
             array = device.read_array_blocking(buffers[index], np.uint32)
             assert (array[:count] == 100 * index + turn).all()
@@ -537,7 +539,7 @@ def busy(device, index, errors):
         while True:
             source, target = make.plain(), make.mappable(64, BufferUsage.MAP_READ | BufferUsage.COPY_DST)
             device.queue.write_buffer(source, 0, bytes(64))
-            device.upload(np.zeros(1 << 17, np.uint32), make.plain(1 << 19))
+            device.upload(np.zeros(1 << 19, np.uint32), make.plain(1 << 21))
             device.queue.submit([copied(device, source, target)])
             view = target.map(MapMode.READ).as_array()
             view.sum()

@@ -3,73 +3,63 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+import weakref
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, cast
 
-import attrs
-import numpy as np
-import numpy.typing as npt
-
-from pers._checks import align_up, of_type, whole_number
-from pers.buffers.core import MappableBuffer, core_buffer, mappable_buffer
+from pers._checks import whole_number
+from pers.buffers.belt_chunk import StagingChunk
+from pers.buffers.belt_jobs import BufferJob, Job, TextureJob
+from pers.buffers.belt_memory import SMALLEST_CHUNK, MapWait, Others, Place, StagingMemory, Waits
+from pers.buffers.belt_stats import BeltStats, Tally
 from pers.buffers.interfaces import IBuffer
-from pers.buffers.mapped_range import as_bytes_array
-from pers.buffers.staging import STAGING_USAGE
-from pers.buffers.types import COPY_ALIGNMENT, BufferDesc, BufferUsage, MapMode
+from pers.buffers.types import COPY_ALIGNMENT
 from pers.buffers.view import check_encoder
-from pers.errors import BufferRangeError, BufferUsageError, RingFullError
-from pers.textures import ITexture, TextureRows
+from pers.errors import BufferRangeError, RingFullError
+from pers.textures import ITexture
 
 if TYPE_CHECKING:
-    from pers.graphics.interfaces import ICommandEncoder, IRenderDevice
+    from pers.graphics.device import RenderDevice
+    from pers.graphics.encoder import CommandEncoder
+    from pers.graphics.interfaces import ICommandBuffer, ICommandEncoder, IRenderDevice
     from pers.graphics.submission import Submission
 
 __all__ = ["BeltStats", "StagingBelt"]
 
-SMALLEST_CHUNK = 64 * 1024
-QUEUE_WRITE_LIMIT = 256 * 1024
-"""Up to this many bytes the queue's own write is as fast as staging."""
+QUEUE_WRITE_LIMIT = 1024 * 1024
+"""Up to this many bytes the queue's own write is faster than a copy out of staging memory."""
 
 SUBMIT_AT_ONCE = 8 * 1024 * 1024
 """From this many bytes on, a copy without an encoder does not wait for the next flush."""
 
+PART = 64 * 1024 * 1024
+"""Staged uploads without an encoder go in parts of this many bytes, so that the GPU copies one
+while the next is written. Smaller parts lose more to maps and submits than they gain."""
 
-@attrs.frozen
-class BeltStats:
-    """What a `StagingBelt` holds and did so far (bytes, unless it says counts).
 
-    Attributes:
-        budget: Staging memory that it may hold.
-        capacity: Staging memory that it holds.
-        in_flight: The part of it that recorded or submitted copies use.
-        peak: Most `capacity` so far.
-        uploaded: All bytes uploaded.
-        uploads: How many uploads.
-        queue_writes: How many of them went through the queue's own write.
-        staged: How many of them went through staging memory.
-        stalls: How many had to wait for the GPU.
-        grows: How many chunks were made.
-    """
-
-    budget: int
-    capacity: int
-    in_flight: int
-    peak: int
-    uploaded: int
-    uploads: int
-    queue_writes: int
-    staged: int
-    stalls: int
-    grows: int
+DIRECT_FROM = 128 * 1024
+"""From this many bytes on, writing the target's own memory is always the fastest way. A smaller
+upload takes it when it is the only one, because that saves a submit; for several, the queue's own
+write is cheaper."""
 
 
 class StagingBelt:
     """Carries bytes from the CPU to buffers and textures. Thread-safe.
 
-    Staging memory comes from a pool of chunks; a chunk is used again when the GPU has finished
-    the copy out of it. Small uploads without an encoder take the queue's own write.
+    The way is chosen by size, by what the device can do, and by whether the GPU has the target:
 
-    Uploads without an encoder are submitted by `flush`, and by the device's queue before
-    anything else that it submits, so they are seen by whatever is submitted later.
+    - *Direct.* On devices that share the CPU's memory, a buffer that the GPU does not use is
+      written itself: no copy, no submit. So are small uploads, unless there are several before the
+      next submit.
+    - *Queue write.* Up to 1 MiB take the queue's own write.
+    - *Staged.* Everything else, and all that is recorded with an encoder, is written to staging
+      memory, by several threads when it is large, and copied from there by the GPU. Small uploads
+      share a chunk of it, large ones have one of their own. A chunk is used again when the GPU
+      has finished the copies out of it, and given back when nobody has used it for a few hundred
+      submits.
+
+    Uploads without an encoder are submitted by `flush`, and by the device's queue together with
+    the next submit, so they are seen by whatever is submitted later and by nothing earlier.
     """
 
     def __init__(self, device: IRenderDevice, *, budget: int = 512 * 1024 * 1024) -> None:
@@ -79,30 +69,48 @@ class StagingBelt:
             device: Where to upload to.
             budget: How many bytes of staging memory to hold at most.
         """
-        self._device = device
+        self._device = cast("RenderDevice", device)
+        self._queue = self._device.queue
         self._budget = whole_number(budget, "StagingBelt: budget", minimum=SMALLEST_CHUNK)
+        # Nothing that is done under the lock polls the device or submits: submits take the lock.
         self._lock = threading.RLock()
-        self._chunks: list[MappableBuffer] = []
-        self._encoder: ICommandEncoder | None = None
-        self._last_flush: Submission | None = None
-        self._peak = self._uploaded = self._stalls = self._grows = 0
-        self._queue_writes = self._staged = 0
+        self._memory = StagingMemory(device.buffer_factory, self._budget, self._lock)
+        self._encoder: CommandEncoder | None = None
+        self._pending = 0
+        self._last: Submission | None = None
+        self._has_queue_writes = self._is_submitting = False
+        self._is_alone = True
+        """Whether nothing was uploaded since the last submit."""
+        self._queue_writes, self._staged, self._direct = Tally(), Tally(), Tally()
+        self._stalls = 0
+        device.on_lost(_weak_loss(self))
 
     @property
     def stats(self) -> BeltStats:
         """What it holds and did so far."""
+        self._device.poll()
         with self._lock:
+            memory = self._memory
+            memory.recycle()
+            roads = (self._queue_writes, self._staged, self._direct)
             return BeltStats(
                 budget=self._budget,
-                capacity=self._capacity,
-                in_flight=sum(c.size for c in self._chunks if not c.usage_tag.is_free),
-                peak=self._peak,
-                uploaded=self._uploaded,
-                uploads=self._queue_writes + self._staged,
-                queue_writes=self._queue_writes,
-                staged=self._staged,
+                capacity=memory.capacity,
+                used=memory.used,
+                in_flight=memory.in_use,
+                pending=self._pending,
+                peak=memory.peak,
+                uploaded=sum(road.nbytes for road in roads),
+                uploads=sum(road.count for road in roads),
+                queue_writes=self._queue_writes.count,
+                queue_written=self._queue_writes.nbytes,
+                staged=self._staged.count,
+                staged_bytes=self._staged.nbytes,
+                direct=self._direct.count,
+                direct_bytes=self._direct.nbytes,
                 stalls=self._stalls,
-                grows=self._grows,
+                grows=memory.grows,
+                shrinks=memory.shrinks,
             )
 
     def upload(
@@ -114,6 +122,8 @@ class StagingBelt:
         encoder: ICommandEncoder | None = None,
     ) -> Submission | None:
         """Get `data` to `target`; blocks while the budget is used up.
+
+        Without an encoder, data larger than the budget goes in parts.
 
         Args:
             data: A NumPy array or anything with the buffer protocol (a multiple of 4 bytes for a
@@ -127,14 +137,22 @@ class StagingBelt:
             submitted at once; None for others, which `flush` or the encoder's submit brings.
 
         Raises:
-            BufferRangeError: Misaligned, or it does not fit into the target.
+            BufferRangeError: Misaligned, or it does not fit into the target; with an encoder, it
+                is larger than the budget.
             BufferUsageError: The target lacks COPY_DST, or `data` holds no plain bytes.
-            RingFullError: The budget is used up by copies that were recorded but not submitted,
-                which no waiting can change.
+            RingFullError: The budget is used up by copies that this thread recorded but did not
+                submit, which no waiting can change. What other threads recorded is waited for.
         """
-        job = self._prepare(data, target, offset, encoder)
-        while (chunk := self._upload(job, encoder)) is not None:
-            chunk.wait()
+        job = self._job(data, target, offset, encoder)
+        if self._quickly(job, encoder):
+            if job.nbytes < SUBMIT_AT_ONCE:
+                return None
+        else:
+            for part in self._parts(job, encoder):
+                waits = self._stage(part, encoder)
+                while waits is not None:
+                    waits.wait()
+                    waits = self._stage(part, encoder, waits)
         return self._submit_if_large(job, encoder)
 
     async def upload_async(
@@ -145,10 +163,18 @@ class StagingBelt:
         *,
         encoder: ICommandEncoder | None = None,
     ) -> Submission | None:
-        """The same as `upload`, but only the task waits while the budget is used up."""
-        job = self._prepare(data, target, offset, encoder)
-        while (chunk := self._upload(job, encoder)) is not None:
-            await chunk.done()
+        """The same as `upload`, but only the task waits while the budget is used up.
+
+        Cancelled while it waits, it leaves the target as it was, or, when it is larger than 64 MiB
+        and has no encoder, with the first parts of the data in it.
+        """
+        job = self._job(data, target, offset, encoder)
+        if not self._quickly(job, encoder):
+            for part in self._parts(job, encoder):
+                waits = self._stage(part, encoder)
+                while waits is not None:
+                    await waits.done()
+                    waits = self._stage(part, encoder, waits)
         return self._submit_if_large(job, encoder)
 
     def try_upload(
@@ -159,13 +185,24 @@ class StagingBelt:
         *,
         encoder: ICommandEncoder | None = None,
     ) -> Submission | None:
-        """The same as `upload`, but raises `RingFullError` instead of waiting."""
-        job = self._prepare(data, target, offset, encoder)
-        if self._upload(job, encoder) is not None:
-            raise RingFullError(
-                f"the staging belt's budget of {self._budget} bytes is used up by uploads that "
-                "the GPU has not finished; wait for one of them, or raise the budget"
-            )
+        """The same as `upload`, but raises `RingFullError` instead of waiting.
+
+        Raises:
+            RingFullError: The budget is used up for now.
+            BufferRangeError: The data is larger than the budget.
+        """
+        job = self._job(data, target, offset, encoder)
+        if not self._quickly(job, encoder):
+            self._check_budget(job)
+            waits = self._stage(job, encoder)
+            while isinstance(waits, MapWait):  # the GPU is through with it; this is quickly over
+                waits.wait()
+                waits = self._stage(job, encoder, waits)
+            if waits is not None:
+                raise RingFullError(
+                    f"the staging belt's budget of {self._budget} bytes is used up by uploads "
+                    "that the GPU has not finished; wait for one of them, or raise the budget"
+                )
         return self._submit_if_large(job, encoder)
 
     def flush(self) -> Submission:
@@ -174,163 +211,202 @@ class StagingBelt:
         Returns:
             The submission to wait for; done when all uploads without an encoder are.
         """
+        self._device.check_alive("flush")
         with self._lock:
-            pending = self._encoder is not None
-            self.submit_pending()
-            if not pending or self._last_flush is None:
-                return self._device.queue.on_work_done()
-            return self._last_flush
+            is_pending = self._encoder is not None or self._has_queue_writes or self._is_submitting
+            last = self._last
+            self._is_alone = True
+        if is_pending:
+            return self._submit()
+        return self._device.ended_submission() if last is None else last
 
-    def submit_pending(self) -> None:
-        """Submit recorded copies, if there are any; the queue calls this before it submits."""
+    def trim(self) -> None:
+        """Give back the staging memory that nothing uses now.
+
+        It is done little by little while the device is in use; call this before a long pause.
+        """
+        self._device.poll()
         with self._lock:
-            encoder, self._encoder = self._encoder, None
-            if encoder is not None:
-                self._last_flush = self._device.queue.submit([encoder.finish()])
+            self._memory.trim()
 
-    def _submit_if_large(self, job: _Job, encoder: ICommandEncoder | None) -> Submission | None:
-        if encoder is None and job.nbytes >= SUBMIT_AT_ONCE:
-            return self.flush()
-        return None
+    # What follows is for the device and its queue.
 
     @property
-    def _capacity(self) -> int:
-        return sum(chunk.size for chunk in self._chunks)
+    def has_pending(self) -> bool:
+        """Whether copies wait for a submit."""
+        return self._encoder is not None
 
-    def _prepare(
+    def submit_pending(self) -> None:
+        """Submit copies that wait for that, if there are any."""
+        if self._encoder is not None:
+            self._submit()
+
+    def take_pending(self) -> ICommandBuffer | None:
+        """Return the copies that wait for a submit; `submitted` is to be called after it."""
+        with self._lock:
+            encoder, self._encoder = self._encoder, None
+            self._is_submitting |= encoder is not None or self._has_queue_writes
+            self._has_queue_writes = False
+            self._is_alone = True
+            self._pending = 0
+            if encoder is None:
+                return None
+            return encoder.finish()
+
+    def submitted(self, submission: Submission) -> None:
+        """Note that what `take_pending` returned was submitted, and what was written before."""
+        with self._lock:
+            if self._is_submitting:
+                self._is_submitting = False
+                self._last = submission
+            self._memory.submitted()
+
+    def lose(self) -> None:
+        """Let go of the memory when the device has ended."""
+        with self._lock:
+            self._encoder = None
+            self._pending = 0
+            self._memory.lose()
+
+    def _submit(self) -> Submission:
+        return self._device.submit_from(self)
+
+    # One upload.
+
+    def _job(
         self,
         data: Any,
         target: IBuffer | ITexture,
         offset: int,
         encoder: ICommandEncoder | None,
-    ) -> _Job:
+    ) -> Job:
         if encoder is not None:
             check_encoder("upload", encoder)
-        if isinstance(target, IBuffer):
-            return _BufferJob(data, target, offset)
-        return _TextureJob(data, of_type(target, ITexture, "upload"))  # type: ignore[type-abstract]
+        if not isinstance(target, IBuffer):
+            return TextureJob.checked(data, target)
+        return BufferJob.checked(data, target, offset, self._device)
 
-    def _upload(self, job: _Job, encoder: ICommandEncoder | None) -> Submission | None:
-        """Do the job, or return a submission to wait for before the next try."""
+    def _quickly(self, job: Job, encoder: ICommandEncoder | None) -> bool:
+        """Do the job if it needs no new staging memory, or return False."""
+        nbytes = job.nbytes
+        if encoder is None:
+            is_faster = self._is_alone or nbytes >= DIRECT_FROM
+            self._is_alone = False
+            if is_faster and job.goes_direct and job.write_directly():
+                with self._lock:
+                    self._direct.add(nbytes)
+                return True
+            # A write by the queue would overtake a copy to the same target that waits.
+            pending = self._encoder
+            is_first = pending is None or not pending.recording.uses(job.resource)
+            if is_first and nbytes <= QUEUE_WRITE_LIMIT:
+                job.write(self._queue)
+                self._has_queue_writes = True
+                with self._lock:
+                    self._queue_writes.add(nbytes)
+                return True
         with self._lock:
-            # A queue write overtakes copies that are recorded and not submitted.
-            if encoder is None and self._encoder is None and job.nbytes <= QUEUE_WRITE_LIMIT:
-                job.write(self._device)
-                self._queue_writes += 1
-            else:
-                chunk = self._take_chunk(job.nbytes)
-                if not isinstance(chunk, MappableBuffer):
-                    return chunk
-                chunk.map(MapMode.WRITE)
-                job.stage(chunk.mapped_data.as_array(np.uint8, job.nbytes))
-                chunk.unmap()
-                if encoder is None:
-                    if self._encoder is None:
-                        self._encoder = self._device.create_command_encoder("staging belt")
-                    encoder = self._encoder
-                job.record(encoder, chunk)
-                self._staged += 1
-            self._uploaded += job.nbytes
+            part = self._memory.quick(nbytes, job.alignment)
+            if part is None:
+                return False
+            self._fill_here(job, *part, encoder)
+            return True
+
+    def _parts(self, job: Job, encoder: ICommandEncoder | None) -> Iterator[Job]:
+        """Cut a job into what is staged at a time."""
+        limit = min(PART, self._budget - self._budget % COPY_ALIGNMENT)
+        for part in job.parts(limit) if encoder is None else (job,):
+            self._check_budget(part)
+            yield part
+            if part is not job:
+                self.submit_pending()  # the GPU copies it while the next one is written
+
+    def _check_budget(self, job: Job) -> None:
+        if job.nbytes > self._budget:
+            raise BufferRangeError(
+                f"an upload of {job.nbytes} bytes is above the staging belt's budget of "
+                f"{self._budget}; upload it without an encoder, split it, or raise the budget"
+            )
+
+    def _stage(
+        self, job: Job, encoder: ICommandEncoder | None, waited: Waits | None = None
+    ) -> Waits | None:
+        """Bring the job on its way, or return what to wait for before the next try."""
+        self._device.poll()
+        self._device.check_alive("upload")
+        with self._lock:
+            found = self._memory.place(job.nbytes, job.alignment)
+            if isinstance(found, Place):
+                if found.is_shared:
+                    self._fill_here(job, found.chunk, found.at, encoder)
+                    return None
+                found.chunk.writers += 1
+        if isinstance(found, Place):
+            self._fill_aside(job, found.chunk, encoder)
             return None
+        if found is None and self._encoder is not None:
+            self.submit_pending()  # may be all that is in the way
+            return self._stage(job, encoder, waited)
+        return self._wait_for(found, waited)
 
-    def _take_chunk(self, nbytes: int) -> MappableBuffer | Submission:
-        size = max(1 << max(nbytes - 1, 1).bit_length(), SMALLEST_CHUNK)
-        if nbytes > self._budget:
-            raise BufferRangeError(
-                f"an upload of {nbytes} bytes is above the staging belt's budget of "
-                f"{self._budget}; split it, or raise the budget"
+    def _wait_for(self, found: Waits | None, waited: Waits | None) -> Waits:
+        with self._lock:
+            self._stalls += waited is None and not isinstance(found, MapWait)
+            waits = found or self._memory.in_the_way()
+        if isinstance(waits, Others) and isinstance(waited, Others):
+            waits = None if waited.is_over else waited
+        if waits is None:
+            raise RingFullError(
+                f"the staging belt's budget of {self._budget} bytes is used up by uploads that "
+                "were recorded but not submitted; submit their encoders, or raise the budget"
             )
-        size = min(size, align_up(self._budget, COPY_ALIGNMENT))
-        fitting = [chunk for chunk in self._chunks if chunk.size >= nbytes]
-        for chunk in sorted(fitting, key=lambda chunk: chunk.size):
-            if chunk.usage_tag.is_free:
-                return chunk
-        self._drop_free_chunks(until=self._budget - size)
-        if self._capacity + size <= self._budget:
-            return self._new_chunk(size)
-        if self._encoder is not None:
-            self.submit_pending()
-        for chunk in self._chunks:
-            submission = chunk.usage_tag.last_submission
-            if submission is not None and not chunk.usage_tag.is_recorded:
-                self._stalls += 1
-                return submission
-        raise RingFullError(
-            f"the staging belt's budget of {self._budget} bytes is used up by uploads that were "
-            "recorded but not submitted; submit their encoders, or raise the budget"
-        )
+        return waits
 
-    def _drop_free_chunks(self, until: int) -> None:
-        """Destroy free chunks, the largest first, until the rest fits into `until` bytes."""
-        for chunk in sorted(self._chunks, key=lambda chunk: -chunk.size):
-            if self._capacity <= until:
-                return
-            if chunk.usage_tag.is_free:
-                self._chunks.remove(chunk)
-                chunk.destroy()
+    def _fill_here(
+        self, job: Job, chunk: StagingChunk, at: int, encoder: ICommandEncoder | None
+    ) -> None:
+        """Write a small job under the lock, which keeps others from closing a chunk they share."""
+        job.fill(chunk.memory[at:])
+        self._record(job, chunk, at, encoder)
 
-    def _new_chunk(self, size: int) -> MappableBuffer:
-        desc = BufferDesc(size, STAGING_USAGE, debug_name=f"staging chunk {self._grows}")
-        chunk = mappable_buffer(self._device.buffer_factory.create_mappable_buffer(desc), "belt")
-        self._chunks.append(chunk)
-        self._grows += 1
-        self._peak = max(self._peak, self._capacity)
-        return chunk
+    def _fill_aside(self, job: Job, chunk: StagingChunk, encoder: ICommandEncoder | None) -> None:
+        """Write a job to a chunk of its own, while other threads use the belt."""
+        try:
+            job.fill(chunk.memory)
+            with self._lock:
+                self._record(job, chunk, 0, encoder)
+        finally:
+            with self._lock:
+                chunk.writers -= 1
 
+    def _record(
+        self, job: Job, chunk: StagingChunk, at: int, encoder: ICommandEncoder | None
+    ) -> None:
+        recorder = self._own_encoder() if encoder is None else cast("CommandEncoder", encoder)
+        job.record(recorder, chunk.buffer, at)
+        recorder.recording.close_before_submit(chunk)
+        if encoder is None:
+            self._pending += job.nbytes
+        self._staged.add(job.nbytes)
 
-class _BufferJob:
-    """Bytes for a buffer."""
+    def _own_encoder(self) -> CommandEncoder:
+        if self._encoder is None:
+            encoder = self._device.create_command_encoder("staging belt")
+            self._encoder = cast("CommandEncoder", encoder)
+            self._encoder.recording.thread = None
+        return self._encoder
 
-    def __init__(self, data: Any, target: IBuffer, offset: int) -> None:
-        call = f"upload to buffer {target.debug_name!r}"
-        self.data = as_bytes_array(data, call)
-        self.nbytes = self.data.nbytes
-        self.target = core_buffer(target, call)
-        self.offset = whole_number(offset, f"{call}: offset")
-        if self.offset % COPY_ALIGNMENT or self.nbytes % COPY_ALIGNMENT:
-            raise BufferRangeError(
-                f"{call}: offset and size must be multiples of {COPY_ALIGNMENT} bytes, not "
-                f"{self.offset} and {self.nbytes}; pad the data"
-            )
-        if self.offset + self.nbytes > target.size:
-            raise BufferRangeError(
-                f"{call}: {self.nbytes} bytes at offset {self.offset} reach beyond its end "
-                f"({target.size} bytes)"
-            )
-        if not target.usage & BufferUsage.COPY_DST:
-            raise BufferUsageError(f"{call}: it was created without COPY_DST")
-        self.target.owner.check_alive(call)  # it says more than that the buffer went with it
-        self.target.check_usable(call)
-
-    def write(self, device: IRenderDevice) -> None:
-        device.queue.write_buffer(self.target, self.offset, self.data)
-
-    def stage(self, memory: npt.NDArray[np.uint8]) -> None:
-        memory[:] = self.data
-
-    def record(self, encoder: ICommandEncoder, chunk: IBuffer) -> None:
-        encoder.copy_buffer_to_buffer(chunk, 0, self.target, self.offset, self.nbytes)
+    def _submit_if_large(self, job: Job, encoder: ICommandEncoder | None) -> Submission | None:
+        return self.flush() if encoder is None and job.nbytes >= SUBMIT_AT_ONCE else None
 
 
-class _TextureJob:
-    """Pixels for a texture."""
+def _weak_loss(belt: StagingBelt) -> Callable[[object], None]:
+    """Let `belt` know of the end of its device without keeping it alive."""
+    reference = weakref.ref(belt)
 
-    def __init__(self, data: Any, target: ITexture) -> None:
+    def lost(_: object) -> None:
+        alive = reference()
+        if alive is not None:
+            alive.lose()
 
-        self.pixels = np.asarray(data)
-        self.target = target
-        self.rows = TextureRows(target.format, target.width, target.height, target.layers)
-        self.rows.check(self.pixels)
-        self.nbytes = self.rows.nbytes
-
-    def write(self, device: IRenderDevice) -> None:
-        device.queue.write_texture(self.target, self.pixels)
-
-    def stage(self, memory: npt.NDArray[np.uint8]) -> None:
-        self.rows.view(memory)[...] = self.pixels.view(self.rows.format.dtype)
-
-    def record(self, encoder: ICommandEncoder, chunk: IBuffer) -> None:
-        encoder.copy_buffer_to_texture(chunk, self.target)
-
-
-_Job = _BufferJob | _TextureJob
+    return lost

@@ -12,11 +12,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from pers._checks import whole_number
 from pers._completion import Completion, ProgressSource
 from pers._tracking import Guard, UsageTag
+from pers.buffers.claim import Claim
 from pers.buffers.interfaces import IBuffer, IMappableBuffer
-from pers.buffers.mapped_range import MappedRange, Mapping
+from pers.buffers.mapped_range import Lease, MappedRange, Mapping
 from pers.buffers.types import (
     COPY_ALIGNMENT,
     MAP_OFFSET_ALIGNMENT,
@@ -40,6 +44,9 @@ from pers.errors import (
 
 class NativeBuffer(ABC):
     """What a backend does for one buffer. It is only asked for what is legal."""
+
+    writes_directly = False
+    """Whether it can be mapped for writing although its usage does not say so."""
 
     @property
     @abstractmethod
@@ -83,6 +90,10 @@ class BufferOwner(Protocol):
 
     def submit_uploads(self) -> None:
         """Submit what the device's belt holds back."""
+        ...
+
+    def claim(self, buffer: Buffer) -> Claim | None:
+        """Keep `buffer` from the GPU, or return None when the GPU has it or is to get it."""
         ...
 
 
@@ -164,6 +175,7 @@ class Buffer(IBuffer):
 
     _state = BufferState.UNINITIALIZED  # what `__del__` sees when construction fails
     _native_gone = False
+    _claim: Claim | None = None
 
     def __init__(self, desc: BufferDesc, native: NativeBuffer, owner: BufferOwner) -> None:
         """Not called by users; `IBufferFactory` makes buffers."""
@@ -174,7 +186,18 @@ class Buffer(IBuffer):
         self.guard = Guard(self._name)
         self.usage_tag = UsageTag()
         """Who uses the memory; pools and rings recycle by it."""
+        self.last_write = 0
+        """The serial of the submission that carries out the last write by the queue."""
+        self.writes_directly = native.writes_directly
+        """Whether its memory can be written without a copy by the GPU; see `claim`."""
+        self.is_copy_target = bool(int(desc.usage) & BufferUsage.COPY_DST)
+        """Whether it has the usage COPY_DST."""
         self._state = BufferState.READY
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `check_usable` would let it pass at once."""
+        return self._state is BufferState.READY and self._claim is None
 
     @property
     def size(self) -> int:
@@ -198,6 +221,11 @@ class Buffer(IBuffer):
         return self._native.handle
 
     @property
+    def native(self) -> NativeBuffer:
+        """The port to the backend."""
+        return self._native
+
+    @property
     def owner(self) -> BufferOwner:
         """The device that the buffer belongs to."""
         return self._owner
@@ -218,7 +246,9 @@ class Buffer(IBuffer):
         self._destroy("its device was lost or closed")
 
     def check_usable(self, call: str) -> None:
-        """Raise unless the buffer can be used in a submit now."""
+        """Raise unless the buffer can be used in a submit now; waits for who writes it directly."""
+        if self._claim is not None:
+            self._claim.wait(call)
         if self._state is not BufferState.READY:
             raise BufferStateError(
                 f"{call}: {self._name} is {self._state.value}; "
@@ -228,6 +258,51 @@ class Buffer(IBuffer):
                     else "unmap it before the GPU uses it"
                 )
             )
+
+    def claim(self) -> Claim | None:
+        """Start to write the memory directly; None when the state does not allow it.
+
+        The caller sees to it that nobody submits the buffer meanwhile. For users it stays READY.
+        """
+        if not self.writes_directly or self._claim is not None:
+            return None
+        self._claim = claim = Claim()
+        if self._state is not BufferState.READY:  # looked at last: `_destroy` looks at the claim
+            self._claim = None
+            claim.end()
+            return None
+        return claim
+
+    def write_claimed(
+        self, claim: Claim, offset: int, size: int, fill: Callable[[npt.NDArray[np.uint8]], None]
+    ) -> None:
+        """Map bytes under a claim, have `fill` write them, and end both.
+
+        Raises:
+            MapAbortedError: The device was lost.
+            OutOfMemoryError: The map failed for want of memory.
+        """
+        start = offset - offset % MAP_OFFSET_ALIGNMENT
+        length = offset + size - start
+        mapped: Completion[None] = Completion(self._name, self._owner.progress)
+
+        def done(error: PersError | None) -> None:
+            if error is None:
+                mapped.resolve(None)
+            else:
+                mapped.reject(error)
+
+        try:
+            self._native.map_async(MapMode.WRITE, start, length, done)
+            try:
+                mapped.wait()
+                address = self._native.address(start, length) + offset - start
+                fill(Lease(self._native).open_window(address, size, writable=True))
+            finally:
+                self._native.unmap()
+        finally:
+            self._claim = None
+            claim.end()
 
     def __repr__(self) -> str:
         return (
@@ -248,6 +323,12 @@ class Buffer(IBuffer):
         if not self._native_gone:
             self._native_gone = True
             self._state = BufferState.DESTROYED
+            self._destroy_native()
+
+    def _destroy_native(self) -> None:
+        """Give the memory back, when it is not being written."""
+        claim = self._claim
+        if claim is None or not claim.put_off(self._native.destroy):
             self._native.destroy()
 
 
@@ -337,11 +418,17 @@ class MappableBuffer(Buffer, IMappableBuffer):
         if not self._end_mapping(BufferState.READY):
             self._native.destroy()  # destroyed in the meantime, which had to wait for the arrays
 
+    def start_map(self, mode: MapMode) -> Completion[MappedRange]:
+        """Start a map of the whole buffer, and do not wait for it."""
+        return self._begin_map(mode, 0, None)
+
     def _begin_map(self, mode: MapMode, offset: int, size: int | None) -> Completion[MappedRange]:
         self._submit_uploads()
         with self.guard:
             mode, offset, size = self._check_map(mode, offset, size)
-            pending = Completion[MappedRange](f"the map of {self._name}", self._owner.progress)
+            pending: Completion[MappedRange] = Completion(
+                f"the map of {self._name}", self._owner.progress
+            )
             if self.usage_tag.last_submission is not None:
                 pending.after = self.usage_tag.last_submission.native_index
             with self._lock:
@@ -463,7 +550,7 @@ class MappableBuffer(Buffer, IMappableBuffer):
             self._state = BufferState.DESTROYED
             mapping, self._mapping, self._mapped = self._mapping, None, None
         if mapping is None:
-            self._native.destroy()
+            self._destroy_native()
         elif not mapping.ended:
             lease = mapping.end()
             assert lease is not None

@@ -32,6 +32,15 @@ def as_bytes_array(data: Data, what: str) -> npt.NDArray[np.uint8]:
     Raises:
         BufferUsageError: `data` holds no plain bytes (a string, an object array, None).
     """
+    return np.ascontiguousarray(as_plain_array(data, what)).reshape(-1).view(np.uint8)
+
+
+def as_plain_array(data: Data, what: str) -> npt.NDArray[Any]:
+    """Return `data` as an array, without a copy.
+
+    Raises:
+        BufferUsageError: `data` holds no plain bytes (a string, an object array, None).
+    """
     if isinstance(data, np.ndarray):
         array: npt.NDArray[Any] = data  # pyright: ignore[reportUnknownVariableType]
     else:
@@ -45,7 +54,7 @@ def as_bytes_array(data: Data, what: str) -> npt.NDArray[np.uint8]:
         array = np.asarray(view)
     if array.dtype.hasobject or array.dtype.kind == "U":
         raise BufferUsageError(f"{what} takes plain numbers, not dtype {array.dtype}")
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return array
 
 
 def array_layout(

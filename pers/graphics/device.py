@@ -17,6 +17,7 @@ from pers._checks import items_of, of_type, whole_number
 from pers._completion import Completion, ProgressSource
 from pers._tracking import Guard, Trackable
 from pers.buffers.belt import StagingBelt
+from pers.buffers.claim import Claim
 from pers.buffers.core import Buffer, MappableBuffer, check_creation
 from pers.buffers.interfaces import IBuffer, IBufferFactory, IMappableBuffer
 from pers.buffers.mapped_range import as_bytes_array
@@ -128,7 +129,7 @@ class RenderDevice(IRenderDevice):
         return self._features
 
     @property
-    def queue(self) -> IRenderQueue:
+    def queue(self) -> RenderQueue:
         return self._queue
 
     @property
@@ -387,6 +388,18 @@ class RenderDevice(IRenderDevice):
         if not self._closed:
             self._belt.submit_pending()
 
+    def submit_from(self, belt: StagingBelt) -> Submission:
+        """Submit what a belt holds back, if anything."""
+        return self._queue.submit_from(belt)
+
+    def claim(self, buffer: Buffer) -> Claim | None:
+        """Keep `buffer` from the GPU, or return None when the GPU has it or is to get it."""
+        return None if self._closed else self._queue.claim(buffer)
+
+    def ended_submission(self) -> Submission:
+        """Return a submission that has ended, for work that needed none."""
+        return self._queue.nothing
+
     def lose(self, info: DeviceLostInfo) -> None:
         """End the device: abort maps, destroy buffers, tell who waits."""
         with self._queue.lock, self._lock:
@@ -613,6 +626,11 @@ class RenderQueue(IRenderQueue):
         self.lock = threading.RLock()
         """Held during a submit, so that the device does not go away meanwhile."""
         self._serial = 0
+        self._ended = _Ended()
+        nothing: Completion[None] = Completion("no submission")
+        nothing.resolve(None)
+        self.nothing = Submission(0, nothing)
+        """A submission that has ended, for work that needed none."""
 
     def submit(self, command_buffers: Sequence[ICommandBuffer]) -> Submission:
         device = self._device
@@ -621,18 +639,27 @@ class RenderQueue(IRenderQueue):
         checked = [self._check(command_buffer) for command_buffer in given]
         if len(set(map(id, checked))) != len(checked):
             raise ValidationError("submit: a command buffer comes twice; record it twice")
-        device.belt.submit_pending()
         with self.lock:
             device.check_alive("submit")
+            # In the same submit, since each one costs more than a small upload.
+            uploads = device.belt.take_pending()
+            first = [] if uploads is None else [self._check(uploads)]
             held: list[Guard] = []
             try:
-                for command_buffer in checked:
-                    self._check(command_buffer)
-                    command_buffer.recording.acquire(f"submit {command_buffer.name}", held)
-                return self._submit(checked)
+                try:
+                    self._acquire(checked, held)
+                except PersError:
+                    if first:
+                        self._acquire(first, held)
+                        device.belt.submitted(self._submit(first))
+                    raise
+                self._acquire(first, held)
+                submission = self._submit([*first, *checked])
             finally:
                 for guard in held:
                     guard.release()
+            device.belt.submitted(submission)
+            return submission
 
     def write_buffer(self, buffer: IBuffer, offset: int, data: Any) -> None:
         device = self._device
@@ -646,11 +673,19 @@ class RenderQueue(IRenderQueue):
         source = as_bytes_array(data, call)
         start = whole_number(offset, f"{call}: offset")
         check_bytes(core, start, source.nbytes, call)
-        core.check_usable(call)
-        if core.usage_tag.is_recorded:  # or the write would overtake an upload
-            device.submit_uploads()
-        if source.nbytes:
-            device.native.write_buffer(core, start, source)
+        self.write_checked(core, start, source)
+
+    def write_checked(self, core: Buffer, offset: int, data: npt.NDArray[np.uint8]) -> None:
+        """Queue a write of whole bytes that fit into a buffer of this device with COPY_DST."""
+        device = self._device
+        with self.lock:  # nobody claims the buffer between the check and the write
+            if not core.is_ready:
+                core.check_usable(f"write_buffer to {core.label}")
+            if device.belt.has_pending and core.usage_tag.is_recorded:
+                device.submit_uploads()  # or the write would overtake an upload
+            if data.nbytes:
+                core.last_write = self._serial + 1
+                device.native.write_buffer(core, offset, data)
 
     def write_texture(
         self, target: TexelCopyTextureInfo | ITexture, pixels: npt.NDArray[Any]
@@ -684,11 +719,35 @@ class RenderQueue(IRenderQueue):
     def on_work_done(self) -> Submission:
         return self.submit([])
 
+    def submit_from(self, belt: StagingBelt) -> Submission:
+        """Submit what a belt holds back, if anything."""
+        if belt is self._device.belt:
+            return self.submit([])  # every submit takes it
+        with self.lock:  # or a later upload of another thread could be submitted in between
+            pending = belt.take_pending()
+            submission = self.submit([] if pending is None else [pending])
+            belt.submitted(submission)
+            return submission
+
+    def claim(self, buffer: Buffer) -> Claim | None:
+        """Keep `buffer` from the GPU, or return None when the GPU has it or is to get it."""
+        tag = buffer.usage_tag
+        last = tag.last_submission
+        written = buffer.last_write
+        if written > self._ended.serial or (last is not None and not last.has_ended):
+            self._device.native.poll()  # before the lock: callers' callbacks may run here
+        with self.lock:
+            if buffer.last_write > self._ended.serial or not tag.is_known_free:
+                return None
+            return buffer.claim()
+
     def _submit(self, command_buffers: list[CommandBuffer]) -> Submission:
         self._serial += 1
-        completion = Completion[None](f"submission {self._serial}", self._device.native)
+        serial, ended = self._serial, self._ended
+        completion: Completion[None] = Completion(f"submission {serial}", self._device.native)
 
         def done(error: PersError | None) -> None:
+            ended.serial = max(ended.serial, serial)
             if error is None:
                 completion.resolve(None)
             else:
@@ -699,10 +758,16 @@ class RenderQueue(IRenderQueue):
             command_buffer.submitted = True
             command_buffer.handle = None
         completion.after = self._device.native.submit(handles, done)
-        submission = Submission(self._serial, completion)
+        submission = Submission(serial, completion)
         for command_buffer in command_buffers:
             command_buffer.recording.submitted(submission)
         return submission
+
+    def _acquire(self, command_buffers: Sequence[CommandBuffer], held: list[Guard]) -> None:
+        """Keep other threads away from what is used, and check that it may be submitted."""
+        for command_buffer in command_buffers:
+            self._check(command_buffer)
+            command_buffer.recording.acquire(f"submit {command_buffer.name}", held)
 
     def _check(self, command_buffer: object) -> CommandBuffer:
         if not isinstance(command_buffer, CommandBuffer):
@@ -718,6 +783,13 @@ class RenderQueue(IRenderQueue):
                 f"submit: {command_buffer.name} was submitted before; record it again"
             )
         return command_buffer
+
+
+class _Ended:
+    """How far the GPU is; apart from the queue, so that submitted work does not keep that alive."""
+
+    serial = 0
+    """The serial of the last submission that has ended."""
 
 
 def _weak_loss(device: RenderDevice) -> Callable[[DeviceLostInfo], None]:

@@ -83,6 +83,11 @@ class CommandEncoder(ICommandEncoder):
         self._open_pass: PassBase | None = None
         self._finished = False
 
+    @property
+    def recording(self) -> Recording:
+        """What the commands use."""
+        return self._recording
+
     def copy_buffer_to_buffer(
         self,
         source: IBuffer,

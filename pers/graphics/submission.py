@@ -32,6 +32,11 @@ class Submission:
         """Whether the GPU has finished; never waits."""
         return self._completion.poll()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the news that the GPU has finished came already; asks nobody."""
+        return self._completion.done
+
     async def done(self) -> None:
         """Wait until the GPU has finished. Cancelling ends the waiting, not the work.
 

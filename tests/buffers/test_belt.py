@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+import pers.buffers.belt as belt_module
 from pers import (
     BeltStats,
     BufferRangeError,
@@ -21,6 +22,7 @@ from pers import (
     BufferStateError,
     BufferUsage,
     BufferUsageError,
+    DeviceBuffer,
     DeviceLostError,
     IBuffer,
     ImmediateStagingBuffer,
@@ -34,10 +36,14 @@ from pers import (
     ValidationError,
 )
 from pers.backends.null import NullClock, NullDevice
+from pers.backends.webgpu import WebGPUDevice
+from pers.buffers.belt_jobs import BufferJob
+from pers.buffers.belt_memory import Others
 from tests.support import (
     COPY,
     JUNK_NUMBERS,
     READBACK,
+    Hold,
     Maker,
     contents,
     copied,
@@ -49,7 +55,7 @@ from tests.support import (
 )
 
 CHUNK = 64 * 1024
-LARGE = 512 * 1024
+LARGE = belt_module.QUEUE_WRITE_LIMIT + CHUNK
 """Bytes that do not go by the queue's own write."""
 
 
@@ -64,10 +70,34 @@ def large(value: int = 0) -> npt.NDArray[np.uint32]:
     return np.full(LARGE // 4, value, np.uint32)
 
 
+def keep_busy(device: IRenderDevice, target: IBuffer) -> None:
+    """Have commands recorded that use `target`, so that an upload to it is staged."""
+    encoder = device.create_command_encoder("keeps it busy")
+    encoder.clear_buffer(target, 0, 0)
+    _busy.append(encoder)
+
+
+_busy: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_busy() -> Iterator[None]:
+    """Ends `keep_busy` after every test."""
+    yield
+    _busy.clear()
+
+
+def busy_target(device: IRenderDevice, make: Maker, size: int = LARGE) -> IBuffer:
+    """Make a target that cannot be written directly."""
+    target = make.plain(size)
+    keep_busy(device, target)
+    return target
+
+
 # --- The bytes get there --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [0, 4, 64, 64 * 1024, 256 * 1024, 256 * 1024 + 4, 3 << 20])
+@pytest.mark.parametrize("size", [0, 4, 64, 64 * 1024, 1 << 20, (1 << 20) + 4, 3 << 20])
 def test_upload(size: int, device: IRenderDevice, make: Maker) -> None:
     data = np.random.default_rng(size).integers(0, 256, size, np.uint8)
     target = make.plain(size + 8)
@@ -76,7 +106,7 @@ def test_upload(size: int, device: IRenderDevice, make: Maker) -> None:
     after = device.belt.stats
     assert after.uploads == before.uploads + 1
     assert after.uploaded == before.uploaded + size
-    assert after.queue_writes + after.staged == after.uploads
+    assert after.queue_writes + after.staged + after.direct == after.uploads
     result = contents(device, target)
     assert (result[4:-4] == data).all()
     assert not result[:4].any()
@@ -224,9 +254,9 @@ def test_the_last_one_wins(first: Road, second: Road, device: IRenderDevice, mak
 @pytest.mark.parametrize("roads", list(itertools.product("qu", repeat=3)), ids="".join)
 def test_the_last_picture_wins(roads: tuple[str, ...], device: IRenderDevice) -> None:
     """q: the queue's write, u: an upload that is too large for that."""
-    texture = make_texture(device, 300, 300)
+    texture = make_texture(device, 520, 520)
     for value, road in enumerate(roads, 1):
-        pixels = np.full((300, 300, 4), value, np.uint8)
+        pixels = np.full((520, 520, 4), value, np.uint8)
         device.queue.write_texture(texture, pixels) if road == "q" else device.upload(
             pixels, texture
         )
@@ -258,8 +288,8 @@ def test_target_destroyed_after_the_upload(size: int, device: IRenderDevice, mak
 
 
 def test_texture_destroyed_after_the_upload(device: IRenderDevice, make: Maker) -> None:
-    texture, other = make_texture(device, 300, 300), make.plain(LARGE)
-    device.upload(np.full((300, 300, 4), 7, np.uint8), texture)
+    texture, other = make_texture(device, 520, 520), make.plain(LARGE)
+    device.upload(np.full((520, 520, 4), 7, np.uint8), texture)
     device.upload(large(7), other)
     texture.destroy()
     device.queue.submit([])
@@ -284,8 +314,8 @@ def test_target_dropped_after_the_upload(device: IRenderDevice, make: Maker) -> 
     [
         (TextureFormat.RGBA8_UNORM, 5, 3, 1),
         (TextureFormat.R8_UNORM, 257, 3, 2),
-        (TextureFormat.RGBA8_UNORM_SRGB, 301, 250, 1),
-        (TextureFormat.RGBA32_FLOAT, 65, 70, 5),
+        (TextureFormat.RGBA8_UNORM_SRGB, 601, 550, 1),
+        (TextureFormat.RGBA32_FLOAT, 165, 170, 5),
         (TextureFormat.R16_FLOAT, 1023, 200, 1),
     ],
 )
@@ -522,12 +552,25 @@ async def test_cancelled_while_waiting_for_budget(manual: NullDevice) -> None:
 
 
 def test_larger_than_the_budget(device: IRenderDevice, make: Maker) -> None:
+    """Without an encoder it goes in parts; with one it would have to be there all at once."""
     belt = StagingBelt(device, budget=CHUNK)
-    target = make.plain(LARGE)
-    for upload in ways(belt):
-        with pytest.raises(BufferRangeError, match=f"budget of {CHUNK}; split it"):
-            upload(large(), target)
-    assert belt.stats.uploads == belt.stats.capacity == 0
+    target = busy_target(device, make)
+    data = np.arange(LARGE // 4, dtype=np.uint32)
+    belt.upload(data, target)
+    belt.flush()
+    assert (contents(device, target).view(np.uint32) == data).all()
+    assert belt.stats.staged == belt.stats.uploads
+    assert belt.stats.peak <= CHUNK
+
+    encoder = device.create_command_encoder()
+    uploads = belt.stats.uploads
+    with pytest.raises(BufferRangeError, match=f"budget of {CHUNK}; upload it without an encoder"):
+        belt.upload(data, target, encoder=encoder)
+    for more in ({}, {"encoder": encoder}):
+        keep_busy(device, target)
+        with pytest.raises(BufferRangeError, match=f"budget of {CHUNK}"):
+            belt.try_upload(data, target, **more)
+    assert belt.stats.uploads == uploads
 
 
 def test_as_large_as_the_budget(device: IRenderDevice, make: Maker) -> None:
@@ -540,6 +583,371 @@ def test_as_large_as_the_budget(device: IRenderDevice, make: Maker) -> None:
         assert belt.stats.capacity <= budget
 
 
+def test_waits_for_what_another_thread_recorded(device: IRenderDevice, make: Maker) -> None:
+    """The whole budget is in commands of a thread that is about to submit them."""
+    belt = StagingBelt(device, budget=CHUNK)
+    target = make.plain(2 * CHUNK)
+    recorded, done = threading.Event(), threading.Event()
+
+    def other() -> None:
+        commands = fill_up(device, belt, target, 1)
+        recorded.set()
+        while belt.stats.stalls == 0:  # until the main thread waits
+            pass
+        assert not done.is_set()
+        device.queue.submit([commands])
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    recorded.wait()
+    encoder = device.create_command_encoder()
+    belt.upload(np.full(CHUNK // 4, 9, np.uint32), target, CHUNK, encoder=encoder)
+    done.set()
+    thread.join()
+    device.queue.submit([encoder.finish()])
+    data = contents(device, target).view(np.uint32).reshape(2, -1)
+    assert (data == np.array([[1], [9]])).all()
+    assert belt.stats.peak == CHUNK
+
+
+def test_does_not_wait_for_a_thread_that_has_ended(device: IRenderDevice, make: Maker) -> None:
+    belt = StagingBelt(device, budget=CHUNK)
+    target = make.plain(CHUNK)
+    held: list[Any] = []
+    thread = threading.Thread(target=lambda: held.append(fill_up(device, belt, target, 1)))
+    thread.start()
+    thread.join()
+    with pytest.raises(RingFullError):
+        belt.upload(bytes(64), target, encoder=device.create_command_encoder())
+    device.queue.submit(held)
+    belt.upload(bytes(64), target, encoder=device.create_command_encoder())
+
+
+def test_two_threads_that_wait_for_each_other(
+    device: IRenderDevice, make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has half of the budget and wants more: no waiting can help, so it is not waited."""
+    monkeypatch.setattr(Others, "PATIENCE", float("inf"))
+    belt = StagingBelt(device, budget=2 * CHUNK)
+    target = make.plain(2 * CHUNK)
+    both_have, errors = threading.Barrier(2), []
+
+    def work(index: int) -> None:
+        encoder = device.create_command_encoder()
+        belt.upload(bytes(CHUNK), target, index * CHUNK, encoder=encoder)
+        both_have.wait()
+        try:
+            belt.upload(bytes(CHUNK), target, index * CHUNK, encoder=encoder)
+        except RingFullError as error:
+            errors.append(error)
+        device.queue.submit([encoder.finish()])
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors
+    assert belt.stats.peak <= 2 * CHUNK
+
+
+@pytest.mark.anyio
+async def test_many_tasks_within_a_small_budget(device: IRenderDevice, make: Maker) -> None:
+    """Back-pressure for tasks, some of which give up: nothing leaks, and the rest arrives."""
+    belt = StagingBelt(device, budget=2 * CHUNK)
+    target = make.plain(8 * CHUNK)
+    part = CHUNK
+
+    async def upload(index: int) -> None:
+        with anyio.CancelScope() as scope:
+            if index % 2:
+                scope.cancel()
+            data = np.full(part // 4, index + 1, np.uint32)
+            encoder = device.create_command_encoder()
+            await anyio.lowlevel.checkpoint()
+            await belt.upload_async(data, target, part * index, encoder=encoder)
+            device.queue.submit([encoder.finish()])
+
+    async with anyio.create_task_group() as group:
+        for index in range(8):
+            group.start_soon(upload, index)
+    data = contents(device, target).view(np.uint32).reshape(8, -1)
+    assert (data == np.array([[1], [0], [3], [0], [5], [0], [7], [0]])).all()
+    assert belt.stats.peak <= 2 * CHUNK
+    assert belt.stats.in_flight == belt.stats.used == 0
+
+
+def test_pictures_larger_than_the_budget(device: IRenderDevice) -> None:
+    """They go in rows."""
+    for width, height, layers in ((300, 301, 1), (165, 230, 3)):
+        texture = make_texture(device, width, height, TextureFormat.RGBA32_FLOAT, layers=layers)
+        pixels = random_pixels(TextureFormat.RGBA32_FLOAT, height, width, layers)
+        belt = StagingBelt(device, budget=CHUNK)
+        belt.upload(pixels, texture)
+        belt.flush()
+        assert (device.read_array_blocking(texture) == pixels).all()
+        assert 0 < belt.stats.peak <= CHUNK
+
+
+# --- Large and small ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["flat", "rows", "transposed", "strided"])
+def test_large_data_of_any_layout(layout: str, device: IRenderDevice, make: Maker) -> None:
+    """Copied by several threads, wherever the bytes come from."""
+    size = 9 << 20
+    data = np.random.default_rng(1).integers(0, 256, size, np.uint8).view(np.uint32)
+    if layout == "rows":
+        data = data.reshape(-1, 1024)
+    elif layout == "transposed":
+        data = data.reshape(-1, 1024).T
+    elif layout == "strided":
+        data = np.repeat(data, 2)[::2]
+    for busy in (False, True):
+        target = make.plain(size)
+        if busy:
+            keep_busy(device, target)
+        submission = device.belt.upload(data, target)
+        assert isinstance(submission, Submission)
+        submission.wait()
+        assert (contents(device, target).view(np.uint32) == data.reshape(-1)).all()
+
+
+def test_parts(device: IRenderDevice, make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A staged upload larger than a part: the GPU copies one while the next is written."""
+    monkeypatch.setattr(belt_module, "PART", 1 << 20)
+    belt = StagingBelt(device)
+    data = np.random.default_rng(1).integers(0, 256, (5 << 20) + 4, np.uint8)
+    target = busy_target(device, make, data.nbytes)
+    belt.upload(data, target)
+    belt.flush()
+    assert (contents(device, target) == data).all()
+    assert belt.stats.uploads == 6
+
+
+def test_small_uploads_share_a_chunk(device: IRenderDevice, make: Maker) -> None:
+    """Of several encoders and threads, submitted in any order or never."""
+    belt = StagingBelt(device)
+    target = make.plain(64 * 100)
+    encoders = [device.create_command_encoder() for _ in range(3)]
+    for index in range(100):
+        belt.upload(numbers(16, index), target, 64 * index, encoder=encoders[index % 3])
+    assert belt.stats.grows == 1
+    assert belt.stats.used == 6400
+    commands = [encoder.finish() for encoder in encoders]
+    device.queue.submit([commands[2]])
+    belt.upload(numbers(16, 5), target, 0, encoder=device.create_command_encoder())
+    device.queue.submit([commands[0]])
+    del commands[1], encoders
+    data = contents(device, target).view(np.uint32).reshape(100, 16)
+    expected = np.stack([numbers(16, index) for index in range(100)])
+    expected[1::3] = 0
+    assert (data == expected).all()
+    assert belt.stats.in_flight == belt.stats.used == 0
+
+
+@pytest.mark.parametrize("order", ["small first", "large first"])
+def test_order_of_small_and_large(order: str, device: IRenderDevice, make: Maker) -> None:
+    """A write by the queue does not overtake a copy to the same target that waits for a flush."""
+    target, other = busy_target(device, make), busy_target(device, make)
+    before = device.belt.stats
+    for value, each in ((1, target), (2, other)):
+        if order == "small first":
+            device.upload(numbers(16, 100), each)
+        device.upload(large(value), each)
+        if order == "large first":
+            device.upload(numbers(16, 100), each)
+    after = device.belt.stats
+    assert after.pending > 0
+    for value, each in ((1, target), (2, other)):
+        expected = large(value)
+        if order == "large first":
+            expected[:16] = numbers(16, 100)
+        assert (contents(device, each).view(np.uint32) == expected).all()
+    assert device.belt.stats.pending == 0
+    assert after.staged - before.staged == (2 if order == "small first" else 4)
+
+
+def test_uploads_go_with_the_next_submit(manual: NullDevice) -> None:
+    """They cost no submit of their own, also when that one is refused."""
+    target = busy_target(manual, Maker(manual))
+    before = manual.counters.submits
+    manual.upload(large(1), target)
+    manual.queue.submit([])
+    assert manual.counters.submits == before + 1
+
+    manual.upload(large(2), target)
+    mapped = Maker(manual).mappable(64)
+    commands = copied(manual, mapped, Maker(manual).plain(64))
+    mapped.map()
+    with pytest.raises(BufferStateError):
+        manual.queue.submit([commands])
+    assert manual.belt.stats.pending == 0
+    manual.clock.advance(1000)
+    assert (target.native_handle.memory.view(np.uint32) == 2).all()
+
+
+# --- Written directly -----------------------------------------------------------------------------
+
+
+def test_idle_targets_are_written_directly(gpu: IRenderDevice) -> None:
+    """A software driver shares the CPU's memory, so there is nothing to copy from it."""
+    assert gpu.info.kind in ("cpu", "integrated")
+    assert "mappable-primary-buffers" not in gpu.features  # nobody asked for it
+    with Maker(gpu) as make:
+        target = make.plain(LARGE)
+        before = gpu.belt.stats
+        gpu.belt.flush()
+        gpu.upload(numbers(16, 50), target)
+        gpu.upload(large(1), target)
+        gpu.belt.flush()
+        gpu.upload(numbers(16), target, 4)
+        after = gpu.belt.stats
+        assert (after.direct - before.direct, after.direct_bytes - before.direct_bytes) == (
+            3,
+            LARGE + 128,
+        )
+        assert after.pending == 0
+        assert gpu.belt.flush().is_done
+        assert target.state is BufferState.READY
+        with pytest.raises(BufferUsageError):
+            make.mappable(64, COPY | BufferUsage.MAP_WRITE)
+        data = contents(gpu, target).view(np.uint32)
+        assert data[:18].tolist() == [1, *numbers(16), 1]
+        assert (data[18:] == 1).all()
+
+
+def test_several_small_uploads_take_the_queue(gpu: IRenderDevice) -> None:
+    with Maker(gpu) as make:
+        target = make.plain(6400)
+        gpu.belt.flush()
+        before = gpu.belt.stats
+        for index in range(100):
+            gpu.upload(numbers(16, index), target, 64 * index)
+        after = gpu.belt.stats
+        assert (after.direct - before.direct, after.queue_writes - before.queue_writes) == (1, 99)
+        data = contents(gpu, target).view(np.uint32).reshape(100, 16)
+        assert (data == np.stack([numbers(16, index) for index in range(100)])).all()
+
+
+def test_nothing_submitted_earlier_sees_a_direct_write(gpu: IRenderDevice) -> None:
+    with Maker(gpu) as make:
+        target = make.plain(LARGE)
+        copies = [make.plain(LARGE) for _ in range(4)]
+        for value, copy in enumerate(copies):
+            gpu.upload(large(value), target)
+            gpu.queue.submit([copied(gpu, target, copy)])
+        for value, copy in enumerate(copies):
+            assert (contents(gpu, copy).view(np.uint32) == value).all()
+
+
+@pytest.mark.parametrize("busy_with", ["recorded", "in flight", "queue write"])
+def test_busy_targets_are_not(busy_with: str, gpu: IRenderDevice) -> None:
+    with Maker(gpu) as make, Hold(gpu):
+        target, other = make.plain(LARGE), make.plain(LARGE)
+        if busy_with == "queue write":
+            gpu.queue.write_buffer(target, 0, bytes(64))
+        else:
+            commands = copied(gpu, target, other)
+            if busy_with == "in flight":
+                gpu.queue.submit([commands])
+        before = gpu.belt.stats
+        gpu.upload(large(7), target)
+        after = gpu.belt.stats
+        assert (after.direct - before.direct, after.staged - before.staged) == (0, 1)
+
+
+def test_mapped_at_creation_then_written_directly(gpu: IRenderDevice) -> None:
+    buffer = DeviceBuffer.from_array(large(1), BufferUsage.COPY_SRC, gpu.buffer_factory)
+    before = gpu.belt.stats
+    gpu.belt.flush()
+    gpu.upload(numbers(16), buffer, 64)
+    assert gpu.belt.stats.direct == before.direct + 1
+    data = contents(gpu, buffer).view(np.uint32)
+    assert data[16:32].tolist() == [*numbers(16)]
+    assert (data[:16] == 1).all()
+    assert (data[32:] == 1).all()
+
+
+class Writing:
+    """Holds a direct upload of another thread in the middle of its copy."""
+
+    def __init__(self, device: IRenderDevice, target: IBuffer, value: int) -> None:
+        self.entered, self.leave = threading.Event(), threading.Event()
+        self.errors: list[BaseException] = []
+        self._job = BufferJob.checked(large(value), target, 0, device)
+        self._thread = threading.Thread(target=self._write)
+
+    def _write(self) -> None:
+        core = self._job.core
+        claim = core.owner.claim(core)
+        assert claim is not None
+
+        def fill(memory: npt.NDArray[np.uint8]) -> None:
+            self.entered.set()
+            self.leave.wait()
+            self._job.fill(memory)
+
+        try:
+            core.write_claimed(claim, 0, LARGE, fill)
+        except BaseException as error:
+            self.errors.append(error)
+
+    def __enter__(self) -> Writing:
+        self._thread.start()
+        self.entered.wait()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.leave.set()
+        self._thread.join()
+
+
+def test_a_submit_waits_for_a_direct_write(gpu: IRenderDevice) -> None:
+    """What other threads do with the target meanwhile comes after it, and nothing aborts."""
+    with Maker(gpu) as make:
+        target, copy = make.plain(LARGE), make.plain(LARGE)
+        commands = copied(gpu, target, copy)
+        submitted = threading.Event()
+
+        def submit() -> None:
+            gpu.queue.submit([commands])
+            submitted.set()
+
+        del commands
+        encoder = gpu.create_command_encoder()
+        with Writing(gpu, target, 5):
+            assert target.state is BufferState.READY
+            encoder.copy_buffer_to_buffer(target, 0, copy, 0)
+            commands = encoder.finish()
+            thread = threading.Thread(target=submit)
+            thread.start()
+            assert not submitted.wait(0.05)
+        thread.join()
+        assert (contents(gpu, copy).view(np.uint32) == 5).all()
+
+
+@pytest.mark.parametrize("end", ["destroy", "close"])
+def test_a_target_that_goes_during_a_direct_write(end: str) -> None:
+    """Its memory stays until the write is through."""
+    with open_device("webgpu") as device:
+        target = Maker(device).plain(LARGE)
+        with Writing(device, target, 5) as writing:
+            target.destroy() if end == "destroy" else device.close()
+            assert target.state is BufferState.DESTROYED
+        assert not writing.errors
+
+
+def test_wrapped_devices_are_not_written_directly(gpu: IRenderDevice) -> None:
+    """The application may write to buffers, too, and pers would not know."""
+    with WebGPUDevice.wrap(gpu.native_handle) as device:
+        with Maker(device) as make:
+            target = make.plain(LARGE)
+            device.upload(large(3), target)
+            assert device.belt.stats.staged == 1
+            assert (contents(device, target).view(np.uint32) == 3).all()
+
+
 # --- Recycling ------------------------------------------------------------------------------------
 
 
@@ -549,13 +957,15 @@ def test_chunks_are_recycled_by_submission(manual: NullDevice) -> None:
     for _ in range(5):
         manual.queue.submit([fill_up(manual, belt, target, 1)])
         manual.clock.advance(100)
-    assert (belt.stats.capacity, belt.stats.grows) == (CHUNK, 1)
+    size = belt.stats.capacity
+    assert belt.stats.grows == 1
     for _ in range(3):  # none of these is done
         manual.queue.submit([fill_up(manual, belt, target, 1)])
-    assert (belt.stats.capacity, belt.stats.grows) == (3 * CHUNK, 3)
-    assert belt.stats.in_flight == belt.stats.peak == 3 * CHUNK
+    assert (belt.stats.capacity, belt.stats.grows) == (3 * size, 3)
+    assert belt.stats.in_flight == belt.stats.peak == 3 * size
+    assert belt.stats.used == 3 * CHUNK
     manual.clock.advance(1000)
-    assert belt.stats.in_flight == 0
+    assert belt.stats.in_flight == belt.stats.used == 0
 
 
 def test_dropped_commands_free_their_chunks(device: IRenderDevice, make: Maker) -> None:
@@ -606,3 +1016,49 @@ def test_nothing_in_flight_is_overwritten(device: IRenderDevice, make: Maker) ->
     data = contents(device, target).view(np.uint32).reshape(40, -1)
     assert (data == np.arange(1, 41)[:, None]).all()
     assert belt.stats.peak <= 3 * CHUNK
+
+
+def test_idle_chunks_are_given_back(manual: NullDevice) -> None:
+    """After some hundred submits in which nobody used them; no clock decides."""
+    belt = manual.belt
+    target = busy_target(manual, Maker(manual), 4 << 20)
+    for _ in range(3):
+        manual.upload(np.ones(4 << 20, np.uint8), target)
+    belt.flush()
+    manual.clock.advance(1000)
+    assert (belt.stats.capacity, belt.stats.in_flight) == (12 << 20, 0)
+    for _ in range(100):
+        manual.queue.submit([])
+    assert belt.stats.shrinks == 0
+    for _ in range(300):
+        manual.queue.submit([])
+        manual.clock.advance(100)
+    assert (belt.stats.capacity, belt.stats.shrinks) == (0, 3)
+    assert belt.stats.peak == 12 << 20
+    manual.upload(np.ones(4 << 20, np.uint8), target)
+    assert belt.stats.grows == 4
+
+
+def test_trim(device: IRenderDevice, make: Maker) -> None:
+    belt = StagingBelt(device)
+    target = make.plain(LARGE)
+    encoder = device.create_command_encoder()
+    for size in (64, LARGE):
+        belt.upload(bytes(size), target, encoder=encoder)
+    belt.trim()
+    assert belt.stats.shrinks == 0
+    device.queue.submit([encoder.finish()]).wait()
+    belt.trim()
+    assert (belt.stats.capacity, belt.stats.shrinks) == (0, 2)
+
+
+def test_own_belts_follow_the_device_into_its_end(fresh_device: IRenderDevice) -> None:
+    belt = StagingBelt(fresh_device)
+    target = busy_target(fresh_device, Maker(fresh_device))
+    belt.upload(large(), target, encoder=fresh_device.create_command_encoder())
+    belt.upload(large(), target)
+    fresh_device.close()
+    assert belt.stats.capacity == 0
+    with pytest.raises(DeviceLostError):
+        belt.flush()
+    belt.trim()

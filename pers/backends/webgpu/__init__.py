@@ -14,6 +14,7 @@ from pers.backends.webgpu.adapters import (
     find_adapters,
     list_adapters,
     request_device,
+    useful_features,
 )
 from pers.backends.webgpu.native import WebGPUNative
 from pers.errors import BackendUnavailableError
@@ -60,8 +61,9 @@ class WebGPUDevice(RenderDevice):
         for adapter in adapters:
             info = device_info(adapter)
             if wanted.lower() in f"{info.name} {info.driver} {info.api}".lower():
-                gpu_device = request_device(adapter, features, limits or {})
-                return cls(WebGPUNative(gpu_device, owned=True))
+                extra = useful_features(adapter, features)
+                gpu_device = request_device(adapter, [*features, *extra], limits or {})
+                return cls(WebGPUNative(gpu_device, owned=True, hidden_features=extra))
         names = ", ".join(device_info(adapter).name for adapter in adapters)
         raise BackendUnavailableError(f"no adapter is called {wanted!r}; there are: {names}")
 

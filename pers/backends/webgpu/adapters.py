@@ -27,6 +27,9 @@ _RANKS: Mapping[PowerPreference, Sequence[str]] = {
     "high-performance": ("discrete", "integrated", "virtual", "cpu", "unknown"),
     "low-power": ("integrated", "discrete", "virtual", "cpu", "unknown"),
 }
+PRIMARY_BUFFERS = "mappable-primary-buffers"
+SHARED_MEMORY_KINDS = ("cpu", "integrated")
+"""Where the GPU has no memory of its own, so that a mapped buffer is as fast for it as any."""
 NO_DRIVER = (
     "no GPU driver was found; install a Vulkan driver (on Debian and Ubuntu, "
     "`apt install libvulkan1 mesa-vulkan-drivers` gives a software one)"
@@ -95,6 +98,13 @@ def list_adapters() -> list[DeviceInfo]:
 
 def _configure_once() -> None:
     configure_instance(None, None)
+
+
+def useful_features(adapter: Any, wanted: Sequence[str]) -> list[str]:
+    """Return the features beyond the `wanted` ones that pers itself makes use of."""
+    shared = device_info(adapter).kind in SHARED_MEMORY_KINDS
+    has = PRIMARY_BUFFERS in adapter.features
+    return [PRIMARY_BUFFERS] if shared and has and PRIMARY_BUFFERS not in wanted else []
 
 
 def request_device(adapter: Any, features: Sequence[str], limits: Mapping[str, int]) -> Any:

@@ -26,11 +26,20 @@ class WebGPUBuffer(NativeBuffer):
     `unmap` refuses a pending one; so the C functions are called instead.
     """
 
-    def __init__(self, device: WebGPUNative, buffer: Any, desc: BufferDesc) -> None:
+    def __init__(
+        self, device: WebGPUNative, buffer: Any, desc: BufferDesc, *, writes_directly: bool
+    ) -> None:
         self._device = device
         self._buffer = buffer
-        self._mapped_at_creation = desc.mapped_at_creation
+        self.internal = buffer._internal
+        """What the C functions take."""
+        self.writes_directly = writes_directly
+        # Memory that cannot be mapped is filled by a copy that the library queues.
+        directly = writes_directly or bool(desc.usage & BufferUsage.MAP_WRITE)
+        self._mapped_at_creation = desc.mapped_at_creation and not directly
         self._is_gpu_written = bool(int(desc.usage) & _GPU_WRITTEN)
+        self.written_before = 0
+        """The number of the submit that carries out the last write by the queue."""
         self._pending_map = 0
 
     @property
@@ -41,7 +50,7 @@ class WebGPUBuffer(NativeBuffer):
         self, mode: MapMode, offset: int, size: int, done: Callable[[PersError | None], None]
     ) -> None:
         if self._is_gpu_written:
-            self._device.flush_writes()
+            self._device.flush_writes(self.written_before)
 
         def called_back(success: bool, message: str) -> None:
             self._pending_map = 0
@@ -50,26 +59,26 @@ class WebGPUBuffer(NativeBuffer):
         info, number = map_info(called_back)
         self._pending_map = number
         try:
-            libf.wgpuBufferMapAsync(self._buffer._internal, _MODES[mode], offset, size, info[0])
+            libf.wgpuBufferMapAsync(self.internal, _MODES[mode], offset, size, info[0])
         except Exception as error:
             if forget(number) is not None:
                 done(translate(error, "map"))
 
     def address(self, offset: int, size: int) -> int:
-        pointer = lib.wgpuBufferGetMappedRange(self._buffer._internal, offset, size)
+        pointer = lib.wgpuBufferGetMappedRange(self.internal, offset, size)
         return int(ffi.cast("uintptr_t", pointer))
 
     def unmap(self) -> None:
         forget(self._pending_map)
         self._pending_map = 0
         try:
-            libf.wgpuBufferUnmap(self._buffer._internal)
+            libf.wgpuBufferUnmap(self.internal)
         except Exception as error:  # the device was lost, and the mapping with it
             logger.debug("unmap: %s", error)
         self._buffer._map_state = "unmapped"
         if self._mapped_at_creation:
             self._mapped_at_creation = False
-            self._device.write_queued()  # the library may have written to a copy of the memory
+            self.written_before = self._device.write_queued()
 
     def destroy(self) -> None:
         forget(self._pending_map)

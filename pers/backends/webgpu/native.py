@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -22,15 +22,16 @@ from pers.backends.webgpu._ffi import (
     forget,
     lib,
     libf,
+    translate,
     translated,
     work_info,
 )
 from pers.backends.webgpu._losses import add_device, expect_loss
-from pers.backends.webgpu.adapters import device_info
+from pers.backends.webgpu.adapters import PRIMARY_BUFFERS, SHARED_MEMORY_KINDS, device_info
 from pers.backends.webgpu.buffers import WebGPUBuffer
 from pers.backends.webgpu.commands import WebGPUBundleDraws, WebGPUEncoder, WebGPURenderPass
 from pers.buffers.core import Buffer, NativeBuffer
-from pers.buffers.types import BufferDesc
+from pers.buffers.types import MAP_USAGES, BufferDesc, BufferUsage
 from pers.errors import DeviceLostError, PersError
 from pers.graphics.native import (
     BoundBuffer,
@@ -59,6 +60,10 @@ if TYPE_CHECKING:
     from pers.graphics.interfaces import ISurface
 
 
+_TARGETS = int(BufferUsage.COPY_DST | MAP_USAGES)
+"""What decides whether a buffer is a target that could be mapped: COPY_DST and no MAP_*."""
+
+
 class WebGPUTexture(NativeTexture):
     """A `wgpu.GPUTexture`."""
 
@@ -78,12 +83,15 @@ class WebGPUTexture(NativeTexture):
 class WebGPUNative(NativeDevice):
     """Drives one `wgpu.GPUDevice`. Thread-safe."""
 
-    def __init__(self, gpu_device: Any, *, owned: bool) -> None:
+    def __init__(
+        self, gpu_device: Any, *, owned: bool, hidden_features: Collection[str] = ()
+    ) -> None:
         """Take over a device.
 
         Args:
             gpu_device: The `wgpu.GPUDevice`.
             owned: Whether `destroy` may destroy it; not when an application lent it.
+            hidden_features: Features of the device that the user did not ask for.
         """
         self._gpu = gpu_device
         self._owned = owned
@@ -92,7 +100,15 @@ class WebGPUNative(NativeDevice):
         self._lock = threading.RLock()
         self._gone = False
         self._buffers = 0
-        self._writes_pending = False
+        self._submits = 0
+        self._features = frozenset(gpu_device.features) - frozenset(hidden_features)
+        # On a discrete GPU the memory that can be mapped is the slow one for it; and an application
+        # that lends its device may write to buffers on its own, which pers would not know of.
+        self._maps_targets = (
+            owned
+            and PRIMARY_BUFFERS in gpu_device.features
+            and device_info(gpu_device.adapter).kind in SHARED_MEMORY_KINDS
+        )
         self._on_lost: Callable[[DeviceLostInfo], None] | None = None
         self._in_flight: dict[int, Done] = {}
         self._watcher = _Watcher(self._poll_device)
@@ -117,7 +133,7 @@ class WebGPUNative(NativeDevice):
 
     @property
     def features(self) -> frozenset[str]:
-        return frozenset(self._gpu.features)
+        return self._features
 
     def on_lost(self, callback: Callable[[DeviceLostInfo], None]) -> None:
         self._on_lost = callback
@@ -147,16 +163,20 @@ class WebGPUNative(NativeDevice):
     # Making things
 
     def create_buffer(self, desc: BufferDesc) -> NativeBuffer:
+        usage = descriptors.buffer_usage(desc.usage)
+        directly = self._maps_targets and int(desc.usage) & _TARGETS == BufferUsage.COPY_DST
+        if directly:
+            usage |= wgpu.BufferUsage.MAP_WRITE
         with translated(f"create buffer {desc.debug_name!r}"):
             buffer = self._gpu.create_buffer(
                 label=desc.debug_name,
                 size=desc.size,
-                usage=descriptors.buffer_usage(desc.usage),
+                usage=usage,
                 mapped_at_creation=desc.mapped_at_creation,
             )
         with self._lock:
             self._buffers += 1
-        return WebGPUBuffer(self, buffer, desc)
+        return WebGPUBuffer(self, buffer, desc, writes_directly=directly)
 
     def create_texture(self, descriptor: TextureDescriptor) -> NativeTexture:
         with translated(f"create texture {descriptor.label!r}"):
@@ -249,7 +269,7 @@ class WebGPUNative(NativeDevice):
             self._look_for_loss()
         with self._lock:
             self._check_there("submit")
-            self._writes_pending = False
+            self._submits += 1
             index = lib.wgpuQueueSubmitForIndex(self._queue, len(command_buffers), handles)
             info, number = work_info(called_back)
             self._in_flight[number] = done
@@ -257,15 +277,15 @@ class WebGPUNative(NativeDevice):
         return int(index)
 
     def write_buffer(self, buffer: Buffer, offset: int, data: npt.NDArray[np.uint8]) -> None:
-        with translated(f"write_buffer to {buffer.label}"):
+        native = buffer.native
+        assert isinstance(native, WebGPUBuffer)
+        try:
             libf.wgpuQueueWriteBuffer(
-                self._queue,
-                buffer.native_handle._internal,
-                offset,
-                ffi.from_buffer(data),
-                data.nbytes,
+                self._queue, native.internal, offset, ffi.from_buffer(data), data.nbytes
             )
-        self._writes_pending = True
+        except Exception as error:
+            raise translate(error, f"write_buffer to {buffer.label}") from None
+        native.written_before = self._submits + 1
 
     def write_texture(
         self, target: TexturePlace, data: npt.NDArray[Any], size: tuple[int, int, int]
@@ -279,18 +299,21 @@ class WebGPUNative(NativeDevice):
                 {"bytes_per_row": row, "rows_per_image": height},
                 size,
             )
-        self._writes_pending = True
 
-    def write_queued(self) -> None:
-        """Note a write that is executed with the next submit."""
-        self._writes_pending = True
+    def write_queued(self) -> int:
+        """Return the number of the submit that executes what is written now."""
+        return self._submits + 1
 
-    def flush_writes(self) -> None:
-        """Have queue writes executed now: a map does not wait for those that nothing follows."""
-        if self._writes_pending:
+    def flush_writes(self, until: int) -> None:
+        """Have queue writes executed now: a map does not wait for those that nothing follows.
+
+        Args:
+            until: The number of the submit that would execute them.
+        """
+        if until > self._submits:
             with self._lock:
                 if not self._gone:
-                    self._writes_pending = False
+                    self._submits += 1
                     lib.wgpuQueueSubmit(self._queue, 0, NULL)
 
     # The end

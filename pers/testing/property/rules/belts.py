@@ -10,6 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from pers.buffers import BufferState, BufferUsage, DeviceBuffer, StagingBelt
+from pers.buffers.belt import QUEUE_WRITE_LIMIT
 from pers.errors import RingFullError
 from pers.graphics import ICommandEncoder
 from pers.testing.property.loop import Outcome
@@ -29,7 +30,7 @@ from pers.testing.property.rules.faults import FaultRules
 from pers.testing.property.rules.values import COUNTS, FAULT, FORMS, OFFSETS, WHICH, formed
 
 FULL: Errors = frozenset({RingFullError})
-BIG = 320 * 1024
+BIG = QUEUE_WRITE_LIMIT + 64 * 1024
 """More than the belt leaves to the queue's own write."""
 SMALL_BUDGET = 128 * 1024
 BOTH = BufferUsage.COPY_SRC | BufferUsage.COPY_DST
@@ -255,7 +256,9 @@ class BeltRules(FaultRules):
             stats = belt.stats
             self.check(stats.in_flight <= stats.capacity <= stats.peak, f"{stats}")
             self.check(stats.peak <= stats.budget, f"{stats}")
-            self.check(stats.uploads == stats.queue_writes + stats.staged, f"{stats}")
+            self.check(
+                stats.uploads == stats.queue_writes + stats.staged + stats.direct, f"{stats}"
+            )
 
     # DeviceBuffer
 
