@@ -7,10 +7,10 @@ rings look at the tag to learn whether the memory is free again.
 
 from __future__ import annotations
 
+import itertools
 import threading
-import weakref
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from pers.errors import BufferStateError
 
@@ -21,18 +21,26 @@ if TYPE_CHECKING:
 class UsageTag:
     """The use of one piece of GPU memory."""
 
-    __slots__ = ("__weakref__", "last_submission", "recordings")
+    __slots__ = ("last_submission", "recordings")
+
+    epoch: ClassVar[object] = object()
+    """Another object whenever some resource gets another tag; see `new_epoch`."""
 
     def __init__(self) -> None:
         self.last_submission: Submission | None = None
         """The latest submission that uses the memory."""
-        self.recordings: weakref.WeakSet[Recording] = weakref.WeakSet()
-        """Commands that use the memory and were not submitted yet."""
+        self.recordings: set[int] = set()
+        """Numbers of the recordings that use the memory and were not submitted yet."""
+
+    @staticmethod
+    def new_epoch() -> None:
+        """Have every recording look at the tags of its groups again."""
+        UsageTag.epoch = object()
 
     @property
     def is_recorded(self) -> bool:
         """Whether commands that wait for their submit use the memory."""
-        return len(self.recordings) > 0
+        return bool(self.recordings)
 
     @property
     def is_in_flight(self) -> bool:
@@ -67,7 +75,7 @@ class Guard:
 
     def acquire(self) -> None:
         """Enter, or raise `BufferStateError` when another thread is inside."""
-        if not self._lock.acquire(blocking=False):
+        if not self._lock.acquire(False):
             raise BufferStateError(
                 f"{self._name} is being used by another thread; it belongs to one thread at a "
                 "time, so hand it over only between calls"
@@ -81,18 +89,44 @@ class Guard:
 class Trackable(Protocol):
     """A resource whose use has to be known: a buffer, a texture, a query set."""
 
-    usage_tag: UsageTag
     guard: Guard
 
+    @property
+    def usage_tag(self) -> UsageTag:
+        """The use of its memory."""
+        ...
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the GPU may be given work with the resource now."""
+        ...
+
     def check_usable(self, call: str) -> None:
-        """Raise unless the GPU may be given work with the resource now."""
+        """Raise unless `is_usable`."""
         ...
 
 
-class Recording:
-    """What the commands of one encoder use."""
+class Named(Protocol):
+    """Something that messages have a name for."""
 
-    __slots__ = ("__weakref__", "_resources", "_tags", "_waits")
+    @property
+    def name(self) -> str:
+        """The name."""
+        ...
+
+
+class TrackableGroup(Protocol):
+    """Resources that are always used together: a bind group."""
+
+    resources: tuple[Trackable, ...]
+
+
+class Recording:
+    """What the commands of one encoder use. A resource is noted once, however often it is used."""
+
+    __slots__ = ("_serial", "_used", "_waits", "groups")
+
+    _serials = itertools.count()
 
     def __init__(self, *, waits_for_submit: bool = True) -> None:
         """Start an empty recording.
@@ -101,39 +135,56 @@ class Recording:
             waits_for_submit: False for a render bundle, which is never submitted itself.
         """
         self._waits = waits_for_submit
-        self._resources: set[Trackable] = set()
-        self._tags: set[UsageTag] = set()
+        self._serial = next(self._serials)
+        self._used: dict[UsageTag, Trackable] = {}
+        self.groups: dict[TrackableGroup, object] = {}
+        """The groups noted, each with the epoch of the tags when that was."""
 
     def use(self, resource: Trackable) -> None:
         """Note that a command uses `resource`."""
         tag = resource.usage_tag
-        if tag not in self._tags:
-            self._tags.add(tag)
-            self._resources.add(resource)
+        if tag not in self._used:
+            self._used[tag] = resource
             if self._waits:
-                tag.recordings.add(self)
+                tag.recordings.add(self._serial)
+
+    def use_group(self, group: TrackableGroup) -> None:
+        """Note that a command uses all of `group`.
+
+        Needless while ``groups[group] is UsageTag.epoch``: a draw should not walk the resources
+        that the draw before it used.
+        """
+        self.groups[group] = UsageTag.epoch
+        for resource in group.resources:
+            self.use(resource)
 
     def use_all_of(self, other: Recording) -> None:
         """Note that a command uses everything that `other` does (a render bundle, say)."""
-        for resource in other._resources:
+        for resource in other._used.values():
             self.use(resource)
 
-    def acquire(self, call: str, held: list[Guard]) -> None:
+    def acquire(self, owner: Named, held: list[Guard]) -> None:
         """Keep other threads away from everything recorded, and check that it may be submitted.
 
         Args:
-            call: For the message when something may not.
+            owner: What is to be submitted, for the message when that may not be.
             held: Gets the guards entered; release them when the submit is over.
         """
-        for resource in self._resources:
-            resource.guard.acquire()
-            held.append(resource.guard)
-            resource.check_usable(call)
+        for resource in self._used.values():
+            guard = resource.guard
+            guard.acquire()
+            held.append(guard)
+            if not resource.is_usable:
+                resource.check_usable(f"submit {owner.name}")
 
     def submitted(self, submission: Submission) -> None:
         """Note that the commands were handed to the GPU."""
-        for tag in self._tags:
+        for tag in self._used:
             tag.last_submission = submission
-            tag.recordings.discard(self)
-        self._resources.clear()
-        self._tags.clear()
+            tag.recordings.discard(self._serial)
+        self._used.clear()
+        self.groups.clear()
+
+    def __del__(self) -> None:
+        for tag in self._used:
+            tag.recordings.discard(self._serial)

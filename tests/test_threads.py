@@ -222,7 +222,7 @@ class Inside:
     """Holds a thread inside a native call of a buffer, for as long as the block lasts."""
 
     def __init__(self, buffer: Any, method: str, call: Callable[[], object]) -> None:
-        self._native = buffer._native
+        self._native = buffer.native
         self._method = method
         self._real = getattr(self._native, method)
         self._entered, self._leave = threading.Event(), threading.Event()

@@ -13,6 +13,18 @@ from pers.errors import BufferUsageError
 
 __all__ = ["DeviceBuffer"]
 
+_MAP_BITS = int(MAP_USAGES)
+
+
+_COPY_DST = int(BufferUsage.COPY_DST)
+
+
+def _fillable(desc: BufferDesc) -> BufferDesc:
+    """Add COPY_DST, without which nothing could fill the buffer."""
+    if int(desc.usage) & _COPY_DST:
+        return desc
+    return BufferDesc(desc.size, desc.usage | BufferUsage.COPY_DST, debug_name=desc.debug_name)
+
 
 class DeviceBuffer(BufferView[IBuffer]):
     """A buffer that only the GPU reaches, at the highest bandwidth there is.
@@ -44,16 +56,15 @@ class DeviceBuffer(BufferView[IBuffer]):
             desc = desc_or_size
         else:
             desc = BufferDesc(desc_or_size, usage, debug_name=debug_name)
-        if desc.usage & MAP_USAGES or desc.mapped_at_creation:
+        mapping = int(desc.usage) & _MAP_BITS
+        if mapping or desc.mapped_at_creation:
             raise BufferUsageError(
                 f"DeviceBuffer {desc.debug_name!r} has no CPU access, but was asked for "
-                f"{usage_names(desc.usage & MAP_USAGES) if desc.usage & MAP_USAGES else ''}"
+                f"{usage_names(mapping) if mapping else ''}"
                 f"{' mapped_at_creation' if desc.mapped_at_creation else ''}; "
                 "use a staging, readback or dynamic buffer beside it"
             )
-        self._inner = factory.create_buffer(
-            BufferDesc(desc.size, desc.usage | BufferUsage.COPY_DST, debug_name=desc.debug_name)
-        )
+        self._inner = factory.create_buffer(_fillable(desc))
 
     @classmethod
     def from_array(
@@ -80,21 +91,12 @@ class DeviceBuffer(BufferView[IBuffer]):
         data = as_bytes_array(array, f"DeviceBuffer {debug_name!r}: from_array")
         size = align_up(data.nbytes, COPY_ALIGNMENT)
         desc = BufferDesc(size, usage, debug_name=debug_name)
-        if desc.usage & MAP_USAGES:
+        mapping = int(desc.usage) & _MAP_BITS
+        if mapping:
             raise BufferUsageError(
                 f"DeviceBuffer {debug_name!r} has no CPU access, but was asked for "
-                f"{usage_names(desc.usage & MAP_USAGES)}; use a staging or readback buffer"
+                f"{usage_names(mapping)}; use a staging or readback buffer"
             )
-        inner = factory.create_mappable_buffer(
-            BufferDesc(
-                size,
-                desc.usage | BufferUsage.COPY_DST,
-                mapped_at_creation=True,
-                debug_name=debug_name,
-            )
-        )
-        inner.mapped_data.write(data)
-        inner.unmap()
         self = cls.__new__(cls)
-        self._inner = inner
+        self._inner = factory.create_buffer_with_data(_fillable(desc), data)
         return self

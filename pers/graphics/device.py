@@ -7,7 +7,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,13 @@ from pers.buffers.core import Buffer, MappableBuffer, check_creation
 from pers.buffers.interfaces import IBuffer, IBufferFactory, IMappableBuffer
 from pers.buffers.mapped_range import as_bytes_array
 from pers.buffers.readback import ReadbackBuffer
-from pers.buffers.types import BufferDesc, BufferLimits, BufferUsage, usage_names
+from pers.buffers.types import (
+    COPY_ALIGNMENT,
+    BufferDesc,
+    BufferLimits,
+    BufferUsage,
+    usage_names,
+)
 from pers.errors import (
     BufferRangeError,
     BufferStateError,
@@ -88,6 +94,12 @@ from pers.textures import (
 
 logger = logging.getLogger("pers.graphics")
 
+Made = TypeVar("Made", bound=Buffer)
+
+_UNIFORM = int(BufferUsage.UNIFORM)
+_STORAGE = int(BufferUsage.STORAGE)
+_COPY_DST = int(BufferUsage.COPY_DST)
+
 _SCOPES: dict[ErrorFilter, tuple[type[PersError], ...]] = {
     "validation": (ValidationError, BufferStateError, BufferUsageError, BufferRangeError),
     "out-of-memory": (OutOfMemoryError,),
@@ -104,9 +116,10 @@ class RenderDevice(IRenderDevice):
         self._limits = native.limits
         self._features = native.features
         self._lost: Completion[DeviceLostInfo] = Completion("the loss of the device")
-        self._closed = False
+        self.closed = False
+        """Whether it was lost or closed; `check_alive` raises then."""
         self._closed_why = ""
-        self._buffers: weakref.WeakSet[Buffer] = weakref.WeakSet()
+        self._buffers: set[weakref.ref[Buffer]] = set()  # much faster than a `WeakSet`
         self._lock = threading.RLock()
         self._pipelines: dict[object, Pipeline] = {}
         self._factory = BufferFactory(self)
@@ -145,7 +158,7 @@ class RenderDevice(IRenderDevice):
 
     @property
     def is_lost(self) -> bool:
-        return self._closed
+        return self.closed
 
     @property
     def lost(self) -> Awaitable[DeviceLostInfo]:
@@ -209,29 +222,27 @@ class RenderDevice(IRenderDevice):
             raise ValidationError(
                 f"{call} takes a dict from binding numbers to resources, not {resources!r}"
             )
-        wanted = {entry.binding for entry in layout.entries}
-        if wanted != set(resources):
+        entries = layout.entries
+        if len(resources) != len(entries) or any(each.binding not in resources for each in entries):
             raise ValidationError(
-                f"{call}: the layout has bindings {sorted(wanted)}, but {sorted(resources)} were "
-                "given"
+                f"{call}: the layout has bindings {sorted(each.binding for each in entries)}, but "
+                f"{sorted(resources)} were given"
             )
-        bound: dict[int, BoundBuffer | Texture | Sampler] = {
-            entry.binding: self._bind(entry, resources[entry.binding], call)
-            for entry in layout.entries
-        }
+        bound: dict[int, BoundBuffer | Texture | Sampler] = {}
         used: list[Trackable] = []
-        for resource in bound.values():
+        dynamic: dict[int, tuple[BoundBuffer, int]] = {}
+        for entry in entries:
+            number = entry.binding
+            resource = bound[number] = self._bind(entry, resources[number], call)
             if isinstance(resource, BoundBuffer):
                 used.append(resource.buffer)
+                if entry.dynamic_offset:
+                    dynamic[number] = (resource, self._alignment(entry))
             elif isinstance(resource, Texture):
                 used.append(resource)
-        dynamic: list[tuple[BoundBuffer, int]] = []
-        for entry in layout.dynamic_entries:
-            resource = bound[entry.binding]
-            assert isinstance(resource, BoundBuffer)
-            dynamic.append((resource, self._alignment(entry)))
-        handle = self.native.create_bind_group(layout, bound, label)
-        return BindGroup(self, label, handle, layout, tuple(used), tuple(dynamic))
+        native = self.native.create_bind_group(layout, bound, label)
+        in_order = tuple(dynamic[number] for number in sorted(dynamic))
+        return BindGroup(self, label, native, layout, tuple(used), in_order)
 
     def create_render_pipeline(self, descriptor: RenderPipelineDescriptor) -> IPipeline:
         of_type(descriptor, RenderPipelineDescriptor, "create_render_pipeline")
@@ -313,7 +324,8 @@ class RenderDevice(IRenderDevice):
         return QuerySet(self, label, handle, kind, number, self.native.destroy_query_set)
 
     def create_command_encoder(self, label: str = "") -> ICommandEncoder:
-        self.check_alive("create_command_encoder")
+        if self.closed:
+            self.check_alive("create_command_encoder")
         return CommandEncoder(self, self.native.create_encoder(label), label)
 
     def create_render_bundle_encoder(
@@ -375,7 +387,7 @@ class RenderDevice(IRenderDevice):
 
     def check_alive(self, call: str) -> None:
         """Raise `DeviceLostError` when the device was lost or closed."""
-        if self._closed:
+        if self.closed:
             raise DeviceLostError(f"{call}: {self._closed_why}; open a new device")
 
     def write_buffer(self, buffer: IBuffer, offset: int, data: Any) -> None:
@@ -384,18 +396,20 @@ class RenderDevice(IRenderDevice):
 
     def submit_uploads(self) -> None:
         """Submit what the belt holds back, if the device is still there."""
-        if not self._closed:
+        if not self.closed:
             self._belt.submit_pending()
 
     def lose(self, info: DeviceLostInfo) -> None:
         """End the device: abort maps, destroy buffers, tell who waits."""
         with self._queue.lock, self._lock:
-            if self._closed:
+            if self.closed:
                 return
-            self._closed = True
+            self.closed = True
             self._closed_why = info.message or f"the device was lost ({info.reason})"
-            for buffer in list(self._buffers):
-                buffer.lose()
+            for reference in list(self._buffers):
+                buffer = reference()
+                if buffer is not None:
+                    buffer.lose()
             self._readbacks.clear()
             self._pipelines.clear()
         # Callers' callbacks run from here on, so no lock is held.
@@ -404,16 +418,35 @@ class RenderDevice(IRenderDevice):
 
     def make_buffer(self, desc: BufferDesc, *, mappable: bool) -> Buffer:
         """Make a buffer; see `IBufferFactory`."""
-        of_type(desc, BufferDesc, "create a buffer")
-        self.check_alive(f"create buffer {desc.debug_name!r}")
-        check_creation(desc, self._factory.limits, mappable=mappable)
+        self._check_buffer(desc, mappable=mappable)
         native = self.native.create_buffer(desc)
-        buffer = (MappableBuffer if mappable else Buffer)(desc, native, self)
-        with self._lock:
-            self._buffers.add(buffer)
-        if self._closed:  # lost while the buffer was being made
-            buffer.lose()
+        return self._keep((MappableBuffer if mappable else Buffer)(desc, native, self))
+
+    def make_filled_buffer(self, desc: BufferDesc, data: npt.NDArray[np.uint8]) -> Buffer:
+        """Make a buffer with data in it; see `IBufferFactory`."""
+        self._check_buffer(desc, mappable=False)
+        if data.nbytes > desc.size or desc.size % COPY_ALIGNMENT:
+            raise BufferRangeError(
+                f"create buffer {desc.debug_name!r} with data: {desc.size} bytes are no multiple "
+                f"of {COPY_ALIGNMENT}, or less than the {data.nbytes} bytes of the data"
+            )
+        if not data.nbytes:
+            return self.make_buffer(desc, mappable=False)
+        return self._keep(Buffer(desc, self.native.create_buffer_with_data(desc, data), self))
+
+    def _check_buffer(self, desc: BufferDesc, *, mappable: bool) -> None:
+        if type(desc) is not BufferDesc:
+            of_type(desc, BufferDesc, "create a buffer")
+        if self.closed:
             self.check_alive(f"create buffer {desc.debug_name!r}")
+        check_creation(desc, self._factory.limits, mappable=mappable)
+
+    def _keep(self, buffer: Made) -> Made:
+        """Keep track of a new buffer for as long as it lives, for when the device is lost."""
+        self._buffers.add(weakref.ref(buffer, self._buffers.discard))
+        if self.closed:  # lost while the buffer was being made
+            buffer.lose()
+            self.check_alive(f"create buffer {buffer.debug_name!r}")
         return buffer
 
     def _texture(self, descriptor: TextureDescriptor) -> Texture:
@@ -474,15 +507,16 @@ class RenderDevice(IRenderDevice):
         resource: BufferBinding | IBuffer | ITexture | ISampler,
         call: str,
     ) -> BoundBuffer | Texture | Sampler:
-        what = f"{call}: binding {entry.binding} ({entry.kind})"
         if entry.kind in BUFFER_KINDS:
             if not isinstance(resource, BufferBinding):
                 if not isinstance(resource, IBuffer):
                     raise ValidationError(
-                        f"{what} takes a buffer or BufferBinding, not {type(resource).__name__}"
+                        f"{_at(call, entry)} takes a buffer or BufferBinding, not "
+                        f"{type(resource).__name__}"
                     )
                 resource = BufferBinding(resource)
-            return self._bind_buffer(entry, resource, what)
+            return self._bind_buffer(entry, resource, call)
+        what = _at(call, entry)
         if "sampler" in entry.kind:
             return owned(resource, Sampler, self, what)
         texture = owned(resource, Texture, self, what)
@@ -493,47 +527,56 @@ class RenderDevice(IRenderDevice):
         )
         return texture
 
-    def _bind_buffer(self, entry: BindingLayout, binding: BufferBinding, what: str) -> BoundBuffer:
-        core = owned_buffer(binding.buffer, self, what)
+    def _bind_buffer(self, entry: BindingLayout, binding: BufferBinding, call: str) -> BoundBuffer:
+        core = binding.buffer
+        if type(core) is not Buffer or core.owner is not self:
+            core = owned_buffer(core, self, _at(call, entry))
         uniform = entry.kind == "uniform"
-        usage = BufferUsage.UNIFORM if uniform else BufferUsage.STORAGE
-        if not core.usage & usage:
+        usage = _UNIFORM if uniform else _STORAGE
+        if not core.usage_bits & usage:
             raise BufferUsageError(
-                f"{what}: {core.label} was created with {usage_names(core.usage)}; "
-                f"it needs {usage.name}"
+                f"{_at(call, entry)}: {core.label} was created with {usage_names(core.usage)}; "
+                f"it needs {usage_names(usage)}"
             )
+        offset = binding.offset
         alignment = self._alignment(entry)
-        if binding.offset % alignment:
+        if offset % alignment:
             raise BufferRangeError(
-                f"{what}: the offset must be a multiple of {alignment} bytes on this device, not "
-                f"{binding.offset}"
+                f"{_at(call, entry)}: the offset must be a multiple of {alignment} bytes on this "
+                f"device, not {offset}"
             )
-        if binding.size is not None:
-            size = whole_number(binding.size, f"{what}: size", minimum=1)
+        size = binding.size
+        if size is not None:
+            if type(size) is not int or size < 1:
+                size = whole_number(size, f"{_at(call, entry)}: size", minimum=1)
         elif entry.dynamic_offset:
             if not entry.min_size:
                 raise BufferRangeError(
-                    f"{what} has a dynamic offset, so the size of one record must be known; pass "
-                    "BufferBinding(buffer, size=...)"
+                    f"{_at(call, entry)} has a dynamic offset, so the size of one record must be "
+                    "known; pass BufferBinding(buffer, size=...)"
                 )
             size = entry.min_size
         else:
-            size = core.size - binding.offset
+            size = core.size - offset
         limit = (
             self._limits.max_uniform_buffer_binding_size
             if uniform
             else self._limits.max_storage_buffer_binding_size
         )
-        if size <= 0 or binding.offset + size > core.size or size > limit:
+        if size <= 0 or offset + size > core.desc.size or size > limit:
             raise BufferRangeError(
-                f"{what}: {size} bytes at offset {binding.offset} of {core.label} "
+                f"{_at(call, entry)}: {size} bytes at offset {offset} of {core.label} "
                 f"({core.size} bytes); at most {limit} bytes inside the buffer can be bound"
             )
         if not uniform and size % 4:
-            raise BufferRangeError(f"{what}: the size must be a multiple of 4 bytes, not {size}")
+            raise BufferRangeError(
+                f"{_at(call, entry)}: the size must be a multiple of 4 bytes, not {size}"
+            )
         if size < entry.min_size:
-            raise BufferRangeError(f"{what}: {size} bytes are below min_size {entry.min_size}")
-        return BoundBuffer(core, binding.offset, size)
+            raise BufferRangeError(
+                f"{_at(call, entry)}: {size} bytes are below min_size {entry.min_size}"
+            )
+        return BoundBuffer(core, offset, size)
 
     def _alignment(self, entry: BindingLayout) -> int:
         if entry.kind == "uniform":
@@ -559,10 +602,20 @@ class RenderDevice(IRenderDevice):
 
     def _end_read(self, readback: ReadbackBuffer, size: int) -> None:
         with self._lock:
-            if not self._closed:
+            if not self.closed:
                 pool = self._readbacks.setdefault(size, [])
                 if len(pool) < _POOLED_READBACKS:
                     pool.append(readback)
+
+
+def _is_plain(data: object) -> bool:
+    """Whether the bytes of an array can be taken as they are."""
+    return type(data) is np.ndarray and data.dtype.kind in "fiu" and data.flags.c_contiguous
+
+
+def _at(call: str, entry: BindingLayout) -> str:
+    """Return how messages call a binding."""
+    return f"{call}: binding {entry.binding} ({entry.kind})"
 
 
 _POOLED_READBACKS = 4
@@ -597,6 +650,9 @@ class BufferFactory(IBufferFactory):
         assert isinstance(buffer, MappableBuffer)
         return buffer
 
+    def create_buffer_with_data(self, desc: BufferDesc, data: npt.NDArray[np.uint8]) -> IBuffer:
+        return self._device.make_filled_buffer(desc, as_bytes_array(data, "create a buffer"))
+
 
 class RenderQueue(IRenderQueue):
     """Hands work to the GPU."""
@@ -610,19 +666,22 @@ class RenderQueue(IRenderQueue):
 
     def submit(self, command_buffers: Sequence[ICommandBuffer]) -> Submission:
         device = self._device
-        device.check_alive("submit")
+        if device.closed:
+            device.check_alive("submit")
         given = items_of(command_buffers, "submit")
         checked = [self._check(command_buffer) for command_buffer in given]
-        if len(set(map(id, checked))) != len(checked):
+        if len(set(checked)) != len(checked):
             raise ValidationError("submit: a command buffer comes twice; record it twice")
         device.belt.submit_pending()
         with self.lock:
-            device.check_alive("submit")
+            if device.closed:
+                device.check_alive("submit")
             held: list[Guard] = []
             try:
                 for command_buffer in checked:
-                    self._check(command_buffer)
-                    command_buffer.recording.acquire(f"submit {command_buffer.name}", held)
+                    if command_buffer.submitted:  # on another thread, in the meantime
+                        self._check(command_buffer)
+                    command_buffer.recording.acquire(command_buffer, held)
                 return self._submit(checked)
             finally:
                 for guard in held:
@@ -630,21 +689,29 @@ class RenderQueue(IRenderQueue):
 
     def write_buffer(self, buffer: IBuffer, offset: int, data: Any) -> None:
         device = self._device
-        core = owned_buffer(buffer, device, "write_buffer")
-        call = f"write_buffer to {core.label}"
-        device.check_alive(call)
-        if not core.usage & BufferUsage.COPY_DST:
+        core = buffer
+        if type(core) is not Buffer or core.owner is not device:
+            core = owned_buffer(core, device, "write_buffer")
+        if device.closed:
+            device.check_alive(f"write_buffer to {core.label}")
+        if not core.usage_bits & _COPY_DST:
             raise BufferUsageError(
-                f"{call}: it was created with {usage_names(core.usage)}; it needs COPY_DST"
+                f"write_buffer to {core.label}: it was created with {usage_names(core.usage)}; "
+                "it needs COPY_DST"
             )
-        source = as_bytes_array(data, call)
-        start = whole_number(offset, f"{call}: offset")
-        check_bytes(core, start, source.nbytes, call)
-        core.check_usable(call)
+        if not _is_plain(data):
+            data = as_bytes_array(data, f"write_buffer to {core.label}")
+        size: int = data.nbytes
+        if type(offset) is not int or offset < 0:
+            offset = whole_number(offset, f"write_buffer to {core.label}: offset")
+        if (offset | size) % COPY_ALIGNMENT or offset + size > core.desc.size:
+            check_bytes(core, offset, size, f"write_buffer to {core.label}")
+        if not core.is_usable:
+            core.check_usable(f"write_buffer to {core.label}")
         if core.usage_tag.is_recorded:  # or the write would overtake an upload
             device.submit_uploads()
-        if source.nbytes:
-            device.native.write_buffer(core, start, source)
+        if size:
+            device.native.write_buffer(core, offset, data)
 
     def write_texture(
         self, target: TexelCopyTextureInfo | ITexture, pixels: npt.NDArray[Any]
@@ -680,7 +747,8 @@ class RenderQueue(IRenderQueue):
 
     def _submit(self, command_buffers: list[CommandBuffer]) -> Submission:
         self._serial += 1
-        completion = Completion[None](f"submission {self._serial}", self._device.native)
+        native = self._device.native
+        completion: Completion[None] = Completion(f"submission {self._serial}", native)
 
         def done(error: PersError | None) -> None:
             if error is None:
@@ -692,7 +760,7 @@ class RenderQueue(IRenderQueue):
         for command_buffer in command_buffers:
             command_buffer.submitted = True
             command_buffer.handle = None
-        completion.after = self._device.native.submit(handles, done)
+        completion.after = native.submit(handles, done)
         submission = Submission(self._serial, completion)
         for command_buffer in command_buffers:
             command_buffer.recording.submitted(submission)

@@ -55,6 +55,18 @@ class NativeTexture(ABC):
         """Give the memory back. Called once."""
 
 
+class NativeBindGroup(ABC):
+    """Bound resources."""
+
+    internal: Any = None
+    """What the backend's own calls take for it, if that is something else."""
+
+    @property
+    @abstractmethod
+    def handle(self) -> Any:
+        """The backend's own object."""
+
+
 @attrs.frozen
 class BoundBuffer:
     """A part of a buffer in a bind group; `size` is what the shader sees."""
@@ -86,23 +98,19 @@ class TexturePlace:
     origin: tuple[int, int, int]
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Attachments:
-    """What a render pass draws to.
+    """What render passes draw to; one for each frame buffer.
 
     Attributes:
         colors: The textures drawn to, each with the one it is resolved to (None for one sample).
         depth: The depth target.
-        clear_color: None keeps the contents.
-        clear_depth: None keeps the contents.
-        occlusion_queries: Where occlusion queries count.
+        prepared: What the backend keeps with them, for the next pass.
     """
 
     colors: tuple[tuple[Texture, Texture | None], ...]
     depth: Texture | None
-    clear_color: tuple[float, float, float, float] | None
-    clear_depth: float | None
-    occlusion_queries: QuerySet | None
+    prepared: Any = None
 
 
 @attrs.frozen
@@ -115,9 +123,11 @@ class Targets:
 
 
 class NativeRenderCommands(ABC):
-    """Draws. `pipeline` and `bind_group` are backend handles; numbers may be out of range.
+    """Draws into something.
 
-    An out-of-range number raises `OverflowError`, one that is no number `TypeError`.
+    `pipeline` is a backend handle, `bind_group` a `NativeBindGroup` and `buffer` a `NativeBuffer`,
+    all of the same backend. Numbers of draws may be out of range: that raises `OverflowError`, and
+    what is no number `TypeError`.
     """
 
     @abstractmethod
@@ -149,11 +159,51 @@ class NativeRenderCommands(ABC):
         first_instance: int,
     ) -> None: ...
 
+    def draw_many(
+        self,
+        draws: npt.NDArray[Any],
+        index: int,
+        bind_group: Any,
+        offsets: npt.NDArray[Any],
+    ) -> None:
+        """Call `draw` for each row of `draws`, all of them in range.
+
+        Args:
+            draws: Arguments of `draw`, shape (n, 4).
+            index: Number of the bind group.
+            bind_group: Set before each draw; None leaves what is set.
+            offsets: Its offsets, C-contiguous uint32, shape (n, number of offsets).
+        """
+        self._many(self.draw, draws, index, bind_group, offsets)
+
+    def draw_indexed_many(
+        self,
+        draws: npt.NDArray[Any],
+        index: int,
+        bind_group: Any,
+        offsets: npt.NDArray[Any],
+    ) -> None:
+        """The same with `draw_indexed`: shape (n, 5)."""
+        self._many(self.draw_indexed, draws, index, bind_group, offsets)
+
     @abstractmethod
     def draw_indirect(self, buffer: Any, offset: int) -> None: ...
 
     @abstractmethod
     def draw_indexed_indirect(self, buffer: Any, offset: int) -> None: ...
+
+    def _many(
+        self,
+        draw: Callable[..., None],
+        draws: npt.NDArray[Any],
+        index: int,
+        bind_group: Any,
+        offsets: npt.NDArray[Any],
+    ) -> None:
+        for numbers, row in zip(draws.tolist(), offsets.tolist(), strict=True):
+            if bind_group is not None:
+                self.set_bind_group(index, bind_group, row)
+            draw(*numbers)
 
 
 class NativeRenderPass(NativeRenderCommands):
@@ -234,7 +284,15 @@ class NativeEncoder(ABC):
     ) -> None: ...
 
     @abstractmethod
-    def begin_render_pass(self, attachments: Attachments, label: str) -> NativeRenderPass: ...
+    def begin_render_pass(
+        self,
+        attachments: Attachments,
+        clear_color: tuple[float, float, float, float] | None,
+        clear_depth: float | None,
+        occlusion_queries: QuerySet | None,
+        label: str,
+    ) -> NativeRenderPass:
+        """Begin a pass; clears that are None keep the contents."""
 
     @abstractmethod
     def begin_compute_pass(self, label: str) -> NativeComputePass: ...
@@ -272,6 +330,12 @@ class NativeDevice(ProgressSource):
     def create_buffer(self, desc: BufferDesc) -> NativeBuffer: ...
 
     @abstractmethod
+    def create_buffer_with_data(
+        self, desc: BufferDesc, data: npt.NDArray[np.uint8]
+    ) -> NativeBuffer:
+        """Make a buffer that starts with `data` (not empty, no larger), and with zeros after."""
+
+    @abstractmethod
     def create_texture(self, descriptor: TextureDescriptor) -> NativeTexture: ...
 
     @abstractmethod
@@ -286,7 +350,7 @@ class NativeDevice(ProgressSource):
         layout: BindGroupLayout,
         resources: Mapping[int, BoundBuffer | Texture | Sampler],
         label: str,
-    ) -> Any: ...
+    ) -> NativeBindGroup: ...
 
     @abstractmethod
     def create_render_pipeline(self, descriptor: RenderPipelineDescriptor, shader: Any) -> Any: ...
@@ -325,7 +389,8 @@ class NativeDevice(ProgressSource):
         """
 
     @abstractmethod
-    def write_buffer(self, buffer: Buffer, offset: int, data: npt.NDArray[np.uint8]) -> None: ...
+    def write_buffer(self, buffer: Buffer, offset: int, data: npt.NDArray[Any]) -> None:
+        """Write the bytes of `data` (C order, not empty)."""
 
     @abstractmethod
     def write_texture(

@@ -187,6 +187,11 @@ class NullNative(NativeDevice):
             self._check_allocation(f"buffer {desc.debug_name!r}", desc.size)
             return NullBuffer(self, desc)
 
+    def create_buffer_with_data(self, desc: BufferDesc, data: npt.NDArray[np.uint8]) -> NullBuffer:
+        buffer = self.create_buffer(desc)
+        buffer.memory[: data.size] = data
+        return buffer
+
     def create_texture(self, descriptor: TextureDescriptor) -> NullTexture:
         check_descriptor(descriptor)
         with self._lock:
@@ -277,9 +282,10 @@ class NullNative(NativeDevice):
             self._enqueue(end, Work(self, commands, done, self.faults.take_loss()), buffers)
         return 0
 
-    def write_buffer(self, buffer: Buffer, offset: int, data: npt.NDArray[np.uint8]) -> None:
+    def write_buffer(self, buffer: Buffer, offset: int, data: npt.NDArray[Any]) -> None:
         native = native_buffer(buffer)
-        self._write(native.memory[offset : offset + data.size], data.copy(), {native})
+        copy = np.frombuffer(data.tobytes(), np.uint8)
+        self._write(native.memory[offset : offset + copy.size], copy, {native})
 
     def write_texture(
         self, target: TexturePlace, data: npt.NDArray[Any], size: tuple[int, int, int]

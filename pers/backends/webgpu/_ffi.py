@@ -10,11 +10,11 @@ import itertools
 import logging
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 import wgpu
 from wgpu.backends import wgpu_native
-from wgpu.backends.wgpu_native import _api
+from wgpu.backends.wgpu_native import _api, _helpers
 
 from pers.backends.webgpu._losses import suspect_losses
 from pers.errors import DeviceLostError, OutOfMemoryError, PersError, ValidationError
@@ -24,13 +24,16 @@ logger = logging.getLogger("pers.backends.webgpu")
 __all__ = [
     "BUNDLES",
     "COMMAND_BUFFERS",
+    "NO_LABEL",
     "NULL",
     "OFFSETS",
     "SUBMISSION_INDEX",
+    "Owned",
+    "checked",
     "ffi",
     "forget",
+    "label_view",
     "lib",
-    "libf",
     "map_info",
     "translate",
     "translated",
@@ -40,30 +43,101 @@ __all__ = [
 ffi: Any = wgpu_native.ffi
 lib: Any = wgpu_native.lib
 """The C functions. An error they meet goes to wgpu's log, or aborts the process."""
-libf: Any = _api.libf
-"""The same functions; an error that the library can report is raised."""
 NULL: Any = ffi.NULL
 
-_MAP_INFO = ffi.typeof("WGPUBufferMapCallbackInfo *")  # looked up once: it takes a while
+# Types are looked up once: it takes a while.
+_MAP_INFO = ffi.typeof("WGPUBufferMapCallbackInfo *")
 _WORK_INFO = ffi.typeof("WGPUQueueWorkDoneCallbackInfo *")
+_VOID_POINTER = ffi.typeof("void *")
+_NUMBER = ffi.typeof("uintptr_t")
 COMMAND_BUFFERS = ffi.typeof("WGPUCommandBuffer[]")
 SUBMISSION_INDEX = ffi.typeof("WGPUSubmissionIndex *")
 OFFSETS = ffi.typeof("uint32_t[]")
 BUNDLES = ffi.typeof("WGPURenderBundle[]")
 
-Callback = Callable[[bool, str], None]
-"""Gets whether the operation succeeded, and the library's message if not."""
+Callback = Callable[[int, bool, str], None]
+"""Gets its number, whether the operation succeeded, and the library's message if not."""
+
+
+class _Slot:
+    """Where wgpu-py leaves the error that the library reports during a call."""
+
+    type = ""
+    message: str | None = None
+
+
+_errors: Any = _api.error_handler
+_error_types: dict[str, type[Exception]] = _helpers.ERROR_TYPES
+
+
+def checked(function: Any) -> Callable[..., Any]:
+    """Return a C function that raises the error it meets, if the library can report it."""
+    threads = _errors._per_thread_data
+
+    def call(*arguments: Any) -> Any:
+        try:
+            slots = threads.stack
+        except AttributeError:  # the first call on this thread
+            slots = _errors._get_proxy_stack()
+        slot = _Slot()
+        slots.append(slot)
+        try:
+            result = function(*arguments)
+        finally:
+            slots.pop()
+        if slot.message is not None:
+            raise _error_types.get(slot.type, wgpu.GPUError)(slot.message)
+        return result
+
+    return call
+
+
+class Owned:
+    """A native object that is given back with its Python object.
+
+    The finalizers of a garbage cycle run in any order, so `internal` is None afterwards: C
+    functions refuse that with a `TypeError`, where what is gone would abort the process.
+    """
+
+    internal: Any = None
+    """What C functions take."""
+
+    _release: ClassVar[Any]
+    """The C function that gives it back."""
+
+    def __init__(self, internal: Any) -> None:
+        self.internal = internal
+
+    def __del__(self) -> None:
+        internal, self.internal = self.internal, None
+        if internal is not None:
+            self._release(internal)
+
+
+NO_LABEL = (NULL, 0)
+
+
+def label_view(label: str) -> tuple[Any, int]:
+    """Return a label as the library takes it; what is returned has to live during the call."""
+    if not label:
+        return NO_LABEL
+    data = label.encode()
+    end = data.find(0)  # Vulkan's strings end there
+    return ffi.from_buffer(data), len(data) if end < 0 else end
+
 
 # The C library calls back with a number; the callbacks themselves live for ever, so that a call
 # that comes late, when everything around it is gone, finds nothing to do instead of freed memory.
+_MODE = lib.WGPUCallbackMode_AllowProcessEvents
 _waiting: dict[int, Callback] = {}
 _numbers = itertools.count(1)
 
 
 def _called_back(success: bool, message: Any, userdata: Any) -> None:
-    callback = _waiting.pop(int(ffi.cast("uintptr_t", userdata)), None)
+    number = int(ffi.cast(_NUMBER, userdata))
+    callback = _waiting.pop(number, None)
     if callback is not None:
-        callback(success, "" if success else str(_api.from_c_string_view(message)))
+        callback(number, success, "" if success else str(_api.from_c_string_view(message)))
 
 
 @ffi.callback("void(WGPUMapAsyncStatus, WGPUStringView, void *, void *)")  # type: ignore[untyped-decorator]
@@ -95,9 +169,9 @@ def _callback_info(ctype: Any, function: Any, callback: Callback) -> tuple[Any, 
     number = next(_numbers)
     _waiting[number] = callback
     info = ffi.new(ctype)
-    info.mode = lib.WGPUCallbackMode_AllowProcessEvents
+    info.mode = _MODE
     info.callback = function
-    info.userdata1 = ffi.cast("void *", number)
+    info.userdata1 = ffi.cast(_VOID_POINTER, number)
     return info, number
 
 

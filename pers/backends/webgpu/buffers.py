@@ -5,7 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pers.backends.webgpu._ffi import ffi, forget, lib, libf, logger, map_info, translate
+import numpy as np
+import numpy.typing as npt
+from wgpu.backends.wgpu_native import _api
+
+from pers.backends.webgpu._ffi import (
+    NULL,
+    Owned,
+    checked,
+    ffi,
+    forget,
+    label_view,
+    lib,
+    logger,
+    map_info,
+    translate,
+)
+from pers.backends.webgpu.descriptors import buffer_usage
 from pers.buffers.core import NativeBuffer
 from pers.buffers.types import BufferDesc, BufferUsage, MapMode
 from pers.errors import MapAbortedError, OutOfMemoryError, PersError
@@ -17,25 +33,70 @@ _GPU_WRITTEN = ~int(BufferUsage.MAP_WRITE | BufferUsage.COPY_SRC)
 """Usages with which more than a mapping writes to a buffer."""
 
 _MODES = {MapMode.READ: lib.WGPUMapMode_Read, MapMode.WRITE: lib.WGPUMapMode_Write}
+_DESCRIPTOR = ffi.typeof("WGPUBufferDescriptor *")
+_NUMBER = ffi.typeof("uintptr_t")
+_SMALL = 1 << 16
+"""Bytes up to which a copy that holds the interpreter is faster than one that lets go of it."""
+
+create_native = checked(lib.wgpuDeviceCreateBuffer)
+_map = checked(lib.wgpuBufferMapAsync)
+_unmap = checked(lib.wgpuBufferUnmap)
+_destroy = checked(lib.wgpuBufferDestroy)
 
 
-class WebGPUBuffer(NativeBuffer):
-    """A `wgpu.GPUBuffer` whose mapping pers does itself.
+class WebGPUBuffer(Owned, NativeBuffer):
+    """A `WGPUBuffer` whose mapping pers does itself.
 
     wgpu-py's own `map_async` loses track of the buffer when a map fails or is given up, and its
-    `unmap` refuses a pending one; so the C functions are called instead.
+    `unmap` refuses a pending one; so the C functions are called instead. Its object is made when
+    somebody asks for it.
     """
 
-    def __init__(self, device: WebGPUNative, buffer: Any, desc: BufferDesc) -> None:
+    _release = lib.wgpuBufferRelease
+
+    def __init__(self, device: WebGPUNative, desc: BufferDesc, *, mapped: bool) -> None:
+        """Make the buffer; raises wgpu's errors.
+
+        Args:
+            device: The device.
+            desc: What it is to be.
+            mapped: Whether it starts out mapped, whatever `desc` says.
+        """
+        label = label_view(desc.debug_name)
+        usage = int(desc.usage)
+        fields = (NULL, label, buffer_usage(usage), desc.size, mapped)
+        super().__init__(create_native(device.internal, ffi.new(_DESCRIPTOR, fields)))
         self._device = device
-        self._buffer = buffer
-        self._mapped_at_creation = desc.mapped_at_creation
-        self._is_gpu_written = bool(int(desc.usage) & _GPU_WRITTEN)
+        self._desc = desc
+        self._mapped_at_creation = mapped
+        self._is_gpu_written = bool(usage & _GPU_WRITTEN)
         self._pending_map = 0
+        self._handle: Any = None
 
     @property
     def handle(self) -> Any:
-        return self._buffer
+        if self._handle is None:
+            lib.wgpuBufferAddRef(self.internal)  # which the object gives back when it dies
+            desc, device = self._desc, self._device
+            state = "mapped" if self._mapped_at_creation else "unmapped"
+            self._handle = _api.GPUBuffer(
+                desc.debug_name,
+                self.internal,
+                device.handle,
+                desc.size,
+                buffer_usage(int(desc.usage)),
+                state,
+            )
+        return self._handle
+
+    def fill(self, data: npt.NDArray[np.uint8]) -> None:
+        """Write the first bytes of a buffer that was mapped at creation, and unmap it."""
+        pointer = lib.wgpuBufferGetMappedRange(self.internal, 0, self._desc.size)
+        if data.nbytes <= _SMALL:
+            ffi.memmove(pointer, ffi.from_buffer(data), data.nbytes)
+        else:
+            np.frombuffer(ffi.buffer(pointer, data.nbytes), np.uint8)[:] = data
+        self.unmap()
 
     def map_async(
         self, mode: MapMode, offset: int, size: int, done: Callable[[PersError | None], None]
@@ -43,38 +104,44 @@ class WebGPUBuffer(NativeBuffer):
         if self._is_gpu_written:
             self._device.flush_writes()
 
-        def called_back(success: bool, message: str) -> None:
+        def called_back(_: int, success: bool, message: str) -> None:
             self._pending_map = 0
             done(None if success else _map_error(message))
 
         info, number = map_info(called_back)
         self._pending_map = number
         try:
-            libf.wgpuBufferMapAsync(self._buffer._internal, _MODES[mode], offset, size, info[0])
+            _map(self.internal, _MODES[mode], offset, size, info[0])
         except Exception as error:
             if forget(number) is not None:
                 done(translate(error, "map"))
 
     def address(self, offset: int, size: int) -> int:
-        pointer = lib.wgpuBufferGetMappedRange(self._buffer._internal, offset, size)
-        return int(ffi.cast("uintptr_t", pointer))
+        pointer = lib.wgpuBufferGetMappedRange(self.internal, offset, size)
+        return int(ffi.cast(_NUMBER, pointer))
 
     def unmap(self) -> None:
-        forget(self._pending_map)
-        self._pending_map = 0
+        self._forget_map()
         try:
-            libf.wgpuBufferUnmap(self._buffer._internal)
+            _unmap(self.internal)
         except Exception as error:  # the device was lost, and the mapping with it
             logger.debug("unmap: %s", error)
-        self._buffer._map_state = "unmapped"
+        if self._handle is not None:
+            self._handle._map_state = "unmapped"
         if self._mapped_at_creation:
             self._mapped_at_creation = False
             self._device.write_queued()  # the library may have written to a copy of the memory
 
     def destroy(self) -> None:
-        forget(self._pending_map)
-        self._buffer.destroy()
+        self._forget_map()
+        if self.internal is not None:
+            _destroy(self.internal)
         self._device.buffer_destroyed()
+
+    def _forget_map(self) -> None:
+        if self._pending_map:
+            forget(self._pending_map)
+            self._pending_map = 0
 
 
 def _map_error(message: str) -> PersError:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 import wgpu
+from wgpu.backends.wgpu_native import _api
 
 from pers._completion import Backoff, Completion
 from pers.backends.webgpu import descriptors
@@ -18,23 +19,28 @@ from pers.backends.webgpu._ffi import (
     COMMAND_BUFFERS,
     NULL,
     SUBMISSION_INDEX,
+    Owned,
+    checked,
     ffi,
     forget,
+    label_view,
     lib,
-    libf,
+    translate,
     translated,
     work_info,
 )
 from pers.backends.webgpu._losses import add_device, expect_loss
 from pers.backends.webgpu.adapters import device_info
 from pers.backends.webgpu.buffers import WebGPUBuffer
-from pers.backends.webgpu.commands import WebGPUBundleDraws, WebGPUEncoder, WebGPURenderPass
+from pers.backends.webgpu.commands import WebGPUBundleDraws, WebGPUEncoder, WebGPUPassDraws
+from pers.backends.webgpu.textures import WebGPUTexture
 from pers.buffers.core import Buffer, NativeBuffer
 from pers.buffers.types import BufferDesc
 from pers.errors import DeviceLostError, PersError
 from pers.graphics.native import (
     BoundBuffer,
     Done,
+    NativeBindGroup,
     NativeDevice,
     NativeEncoder,
     NativeRenderCommands,
@@ -59,20 +65,30 @@ if TYPE_CHECKING:
     from pers.graphics.interfaces import ISurface
 
 
-class WebGPUTexture(NativeTexture):
-    """A `wgpu.GPUTexture`."""
+_create_bind_group = checked(lib.wgpuDeviceCreateBindGroup)
+_write_buffer = checked(lib.wgpuQueueWriteBuffer)
+_write_texture = checked(lib.wgpuQueueWriteTexture)
+_submit = lib.wgpuQueueSubmitForIndex
+_on_work_done = lib.wgpuQueueOnSubmittedWorkDone
 
-    def __init__(self, texture: Any, *, owned: bool = True) -> None:
-        self._texture = texture
-        self._owned = owned
+
+class WebGPUBindGroup(Owned, NativeBindGroup):
+    """A `WGPUBindGroup`."""
+
+    _release = lib.wgpuBindGroupRelease
+
+    def __init__(self, internal: Any, device: Any, label: str) -> None:
+        super().__init__(internal)
+        self._device = device
+        self._label = label
+        self._handle: Any = None
 
     @property
     def handle(self) -> Any:
-        return self._texture
-
-    def destroy(self) -> None:
-        if self._owned:
-            self._texture.destroy()
+        if self._handle is None:
+            lib.wgpuBindGroupAddRef(self.internal)  # which the object gives back when it dies
+            self._handle = _api.GPUBindGroup(self._label, self.internal, self._device)
+        return self._handle
 
 
 class WebGPUNative(NativeDevice):
@@ -87,7 +103,8 @@ class WebGPUNative(NativeDevice):
         """
         self._gpu = gpu_device
         self._owned = owned
-        self._internal = gpu_device._internal
+        self.internal = gpu_device._internal
+        """The `WGPUDevice`."""
         self._queue = gpu_device.queue._internal
         self._lock = threading.RLock()
         self._gone = False
@@ -95,6 +112,7 @@ class WebGPUNative(NativeDevice):
         self._writes_pending = False
         self._on_lost: Callable[[DeviceLostInfo], None] | None = None
         self._in_flight: dict[int, Done] = {}
+        self._work_done = _work_done(weakref.ref(self))
         self._watcher = _Watcher(self._poll_device)
         self._layout = functools.lru_cache(maxsize=None)(self._make_layout)
         self._maybe_lost = False
@@ -135,28 +153,35 @@ class WebGPUNative(NativeDevice):
     def drive(self, completion: Completion[Any]) -> None:
         if completion.after:
             index = ffi.new(SUBMISSION_INDEX, completion.after)
-            lib.wgpuDevicePoll(self._internal, True, index)
+            lib.wgpuDevicePoll(self.internal, True, index)
         backoff = Backoff()
         while not completion.done:  # another thread delivers it, or nothing submitted is to end
             backoff.nap()
             self.poll()
 
     def _poll_device(self) -> None:
-        lib.wgpuDevicePoll(self._internal, False, NULL)
+        lib.wgpuDevicePoll(self.internal, False, NULL)
 
     # Making things
 
     def create_buffer(self, desc: BufferDesc) -> NativeBuffer:
-        with translated(f"create buffer {desc.debug_name!r}"):
-            buffer = self._gpu.create_buffer(
-                label=desc.debug_name,
-                size=desc.size,
-                usage=descriptors.buffer_usage(desc.usage),
-                mapped_at_creation=desc.mapped_at_creation,
-            )
+        return self._create_buffer(desc, mapped=desc.mapped_at_creation)
+
+    def create_buffer_with_data(
+        self, desc: BufferDesc, data: npt.NDArray[np.uint8]
+    ) -> NativeBuffer:
+        buffer = self._create_buffer(desc, mapped=True)
+        buffer.fill(data)
+        return buffer
+
+    def _create_buffer(self, desc: BufferDesc, *, mapped: bool) -> WebGPUBuffer:
+        try:
+            buffer = WebGPUBuffer(self, desc, mapped=mapped)
+        except Exception as error:
+            raise translate(error, f"create buffer {desc.debug_name!r}") from None
         with self._lock:
             self._buffers += 1
-        return WebGPUBuffer(self, buffer, desc)
+        return buffer
 
     def create_texture(self, descriptor: TextureDescriptor) -> NativeTexture:
         with translated(f"create texture {descriptor.label!r}"):
@@ -175,11 +200,14 @@ class WebGPUNative(NativeDevice):
         layout: BindGroupLayout,
         resources: Mapping[int, BoundBuffer | Texture | Sampler],
         label: str,
-    ) -> Any:
-        with translated(f"create bind group {label!r}"):
-            return self._gpu.create_bind_group(
-                label=label, layout=self._layout(layout), entries=descriptors.bind_group(resources)
-            )
+    ) -> NativeBindGroup:
+        try:
+            view = label_view(label)
+            struct, _kept = descriptors.bind_group(resources, self._layout(layout), view)
+            internal = _create_bind_group(self.internal, struct)
+        except Exception as error:
+            raise translate(error, f"create bind group {label!r}") from None
+        return WebGPUBindGroup(internal, self._gpu, label)
 
     def create_render_pipeline(self, descriptor: RenderPipelineDescriptor, shader: Any) -> Any:
         with translated(f"create render pipeline {descriptor.label!r}"):
@@ -209,8 +237,10 @@ class WebGPUNative(NativeDevice):
         handle.destroy()
 
     def create_encoder(self, label: str) -> NativeEncoder:
-        with translated(f"create encoder {label!r}"):
-            return WebGPUEncoder(self._gpu.create_command_encoder(label=label), label)
+        try:
+            return WebGPUEncoder(self.internal, label)
+        except Exception as error:
+            raise translate(error, f"create encoder {label!r}") from None
 
     def create_render_bundle(
         self, targets: Targets, record: Callable[[NativeRenderCommands], None], label: str
@@ -224,7 +254,7 @@ class WebGPUNative(NativeDevice):
                 depth_stencil_format=depth,
                 sample_count=targets.sample_count,
             )
-            record(WebGPUBundleDraws(encoder))
+            record(WebGPUBundleDraws(encoder._internal))
             return encoder.finish(label=label)
 
     def create_surface(self, canvas: Any, device: RenderDevice) -> ISurface:
@@ -235,36 +265,26 @@ class WebGPUNative(NativeDevice):
     # Work
 
     def submit(self, command_buffers: Sequence[Any], done: Done) -> int:
-        reference = weakref.ref(self)  # a device that nobody has any more is not kept by its work
-
-        def called_back(success: bool, message: str) -> None:
-            alive = reference()
-            waiting = None if alive is None else alive._in_flight.pop(number, None)
-            if waiting is not None:
-                error = DeviceLostError(f"submitted work did not end: {message}")
-                waiting(None if success else error)
-
-        handles = ffi.new(COMMAND_BUFFERS, [each._internal for each in command_buffers])
+        handles = ffi.new(COMMAND_BUFFERS, [each.internal for each in command_buffers])
         if self._maybe_lost:
             self._look_for_loss()
+        info, number = work_info(self._work_done)
         with self._lock:
-            self._check_there("submit")
+            if self._gone:
+                forget(number)
+                self._check_there("submit")
             self._writes_pending = False
-            index = lib.wgpuQueueSubmitForIndex(self._queue, len(command_buffers), handles)
-            info, number = work_info(called_back)
+            index: int = _submit(self._queue, len(command_buffers), handles)
             self._in_flight[number] = done
-            lib.wgpuQueueOnSubmittedWorkDone(self._queue, info[0])
-        return int(index)
+            _on_work_done(self._queue, info[0])
+        return index
 
-    def write_buffer(self, buffer: Buffer, offset: int, data: npt.NDArray[np.uint8]) -> None:
-        with translated(f"write_buffer to {buffer.label}"):
-            libf.wgpuQueueWriteBuffer(
-                self._queue,
-                buffer.native_handle._internal,
-                offset,
-                ffi.from_buffer(data),
-                data.nbytes,
-            )
+    def write_buffer(self, buffer: Buffer, offset: int, data: npt.NDArray[Any]) -> None:
+        try:
+            internal = buffer.native.internal
+            _write_buffer(self._queue, internal, offset, ffi.from_buffer(data), data.nbytes)
+        except Exception as error:
+            raise translate(error, f"write_buffer to {buffer.label}") from None
         self._writes_pending = True
 
     def write_texture(
@@ -272,13 +292,17 @@ class WebGPUNative(NativeDevice):
     ) -> None:
         width, height, _ = size
         row = width * target.texture.format.bytes_per_pixel
-        with translated(f"write_texture to {target.texture.name}"):
-            self._gpu.queue.write_texture(
+        try:
+            _write_texture(
+                self._queue,
                 descriptors.texel_texture(target),
-                data,
-                {"bytes_per_row": row, "rows_per_image": height},
-                size,
+                ffi.from_buffer(data),
+                data.nbytes,
+                descriptors.texel_layout(0, row, height),
+                descriptors.extent(size),
             )
+        except Exception as error:
+            raise translate(error, f"write_texture to {target.texture.name}") from None
         self._writes_pending = True
 
     def write_queued(self) -> None:
@@ -421,9 +445,21 @@ class WebGPUNative(NativeDevice):
                 ],
                 depth_stencil_attachment=depth,
             )
-            record(WebGPURenderPass(render_pass, label))
+            record(WebGPUPassDraws(render_pass._internal))
             render_pass.end()
             encoder.finish()
+
+
+def _work_done(reference: weakref.ref[WebGPUNative]) -> Callable[[int, bool, str], None]:
+    """Return what is called back when work ends; it does not keep a device that nobody has."""
+
+    def called_back(number: int, success: bool, message: str) -> None:
+        alive = reference()
+        done = None if alive is None else alive._in_flight.pop(number, None)
+        if done is not None:
+            done(None if success else DeviceLostError(f"submitted work did not end: {message}"))
+
+    return called_back
 
 
 class _Watcher:

@@ -124,7 +124,7 @@ class WebGPUSurface(ISurface):
         inner._configure_screen_real()
 
     def _frame(self, texture: Any) -> FrameBuffer:
-        from pers.backends.webgpu.native import WebGPUTexture
+        from pers.backends.webgpu.textures import WebGPUTexture
 
         width, height = texture.size[:2]
         descriptor = TextureDescriptor(
