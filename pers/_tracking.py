@@ -56,10 +56,13 @@ class UsageTag:
 class Guard:
     """Notices two threads inside one resource; re-entrant on one thread."""
 
-    __slots__ = ("_lock", "_name")
+    __slots__ = ("_name", "lock", "release")
 
     def __init__(self, name: str) -> None:
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
+        """What `acquire` takes. Whoever has no time for a method takes it without blocking."""
+        self.release = self.lock.release
+        """Leave."""
         self._name = name
 
     def __enter__(self) -> None:
@@ -71,19 +74,15 @@ class Guard:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._lock.release()
+        self.lock.release()
 
     def acquire(self) -> None:
         """Enter, or raise `BufferStateError` when another thread is inside."""
-        if not self._lock.acquire(False):
+        if not self.lock.acquire(False):
             raise BufferStateError(
                 f"{self._name} is being used by another thread; it belongs to one thread at a "
                 "time, so hand it over only between calls"
             )
-
-    def release(self) -> None:
-        """Leave."""
-        self._lock.release()
 
 
 class Trackable(Protocol):

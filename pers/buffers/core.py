@@ -167,7 +167,8 @@ class Buffer(IBuffer):
     """A buffer without CPU access, on any backend."""
 
     _state = BufferState.UNINITIALIZED  # what `__del__` sees when construction fails
-    _native_gone = False
+    native_gone = False
+    """Whether the backend was told to destroy it."""
 
     def __init__(self, desc: BufferDesc, native: NativeBuffer, owner: BufferOwner) -> None:
         """Not called by users; `IBufferFactory` makes buffers."""
@@ -225,10 +226,15 @@ class Buffer(IBuffer):
 
     def destroy(self) -> None:
         try:
-            self._submit_uploads()
+            if self._tag.recordings:
+                self._submit_uploads()
         finally:
-            with self.guard:
+            guard = self.guard
+            guard.acquire()
+            try:
                 self._destroy("destroyed")
+            finally:
+                guard.lock.release()
 
     def lose(self) -> None:
         """Follow the device into its end: like `destroy`, for the device to call."""
@@ -258,12 +264,12 @@ class Buffer(IBuffer):
 
     def _submit_uploads(self) -> None:
         """Have uploads to the buffer on their way before it cannot be submitted any more."""
-        if self._state is BufferState.READY and self.usage_tag.is_recorded:
+        if self._state is BufferState.READY and self._tag.recordings:
             self.owner.submit_uploads()
 
     def _destroy(self, reason: str) -> None:
-        if not self._native_gone:
-            self._native_gone = True
+        if not self.native_gone:
+            self.native_gone = True
             self._state = BufferState.DESTROYED
             self.native.destroy()
 
@@ -471,9 +477,9 @@ class MappableBuffer(Buffer, IMappableBuffer):
     def _destroy(self, reason: str) -> None:
         self._abort_map(BufferState.DESTROYED, reason)
         with self._lock:
-            if self._native_gone:
+            if self.native_gone:
                 return
-            self._native_gone = True
+            self.native_gone = True
             self._state = BufferState.DESTROYED
             mapping, self._mapping, self._mapped = self._mapping, None, None
         if mapping is None:

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from pers._checks import align_up
 from pers.buffers.interfaces import IBuffer, IBufferFactory
-from pers.buffers.mapped_range import as_bytes_array
+from pers.buffers.mapped_range import as_bytes_array, is_plain
 from pers.buffers.types import COPY_ALIGNMENT, MAP_USAGES, BufferDesc, BufferUsage, usage_names
 from pers.buffers.view import BufferView, check_factory
 from pers.errors import BufferUsageError
@@ -88,7 +88,9 @@ class DeviceBuffer(BufferView[IBuffer]):
             BufferUsageError: No usage, one that needs CPU access, or no plain data.
         """
         check_factory("DeviceBuffer.from_array", factory)
-        data = as_bytes_array(array, f"DeviceBuffer {debug_name!r}: from_array")
+        data = array
+        if not is_plain(array):
+            data = as_bytes_array(array, f"DeviceBuffer {debug_name!r}: from_array")
         size = align_up(data.nbytes, COPY_ALIGNMENT)
         desc = BufferDesc(size, usage, debug_name=debug_name)
         mapping = int(desc.usage) & _MAP_BITS

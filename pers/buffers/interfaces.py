@@ -7,8 +7,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import attrs
-import numpy as np
-import numpy.typing as npt
 
 from pers.buffers.mapped_range import MappedRange
 from pers.buffers.types import BufferDesc, BufferLimits, BufferState, BufferUsage, MapMode
@@ -193,12 +191,13 @@ class IBufferFactory(ABC):
             DeviceLostError: The device was lost or closed.
         """
 
-    def create_buffer_with_data(self, desc: BufferDesc, data: npt.NDArray[np.uint8]) -> IBuffer:
+    def create_buffer_with_data(self, desc: BufferDesc, data: Any) -> IBuffer:
         """Make a buffer without CPU access that starts with `data` in it.
 
         Args:
             desc: As for `create_buffer`; the size is a multiple of 4.
-            data: Flat bytes, no more than the size; zeros follow them.
+            data: A NumPy array, or anything with the buffer protocol; no more than the size.
+                Zeros follow it.
 
         Raises:
             BufferUsageError: `desc` asks for mapping.

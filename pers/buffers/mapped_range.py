@@ -48,6 +48,11 @@ def as_bytes_array(data: Data, what: str) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
+def is_plain(data: object) -> bool:
+    """Whether `data` is an array whose bytes can be taken as they are."""
+    return type(data) is np.ndarray and data.dtype.kind in "fiu" and data.flags.c_contiguous
+
+
 def array_layout(
     dtype: npt.DTypeLike, shape: int | tuple[int, ...] | None, nbytes: int, what: str
 ) -> tuple[np.dtype[Any], tuple[int, ...]]:

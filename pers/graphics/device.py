@@ -18,7 +18,7 @@ from pers._tracking import Guard, Trackable
 from pers.buffers.belt import StagingBelt
 from pers.buffers.core import Buffer, MappableBuffer, check_creation
 from pers.buffers.interfaces import IBuffer, IBufferFactory, IMappableBuffer
-from pers.buffers.mapped_range import as_bytes_array
+from pers.buffers.mapped_range import as_bytes_array, is_plain
 from pers.buffers.readback import ReadbackBuffer
 from pers.buffers.types import (
     COPY_ALIGNMENT,
@@ -422,7 +422,7 @@ class RenderDevice(IRenderDevice):
         native = self.native.create_buffer(desc)
         return self._keep((MappableBuffer if mappable else Buffer)(desc, native, self))
 
-    def make_filled_buffer(self, desc: BufferDesc, data: npt.NDArray[np.uint8]) -> Buffer:
+    def make_filled_buffer(self, desc: BufferDesc, data: npt.NDArray[Any]) -> Buffer:
         """Make a buffer with data in it; see `IBufferFactory`."""
         self._check_buffer(desc, mappable=False)
         if data.nbytes > desc.size or desc.size % COPY_ALIGNMENT:
@@ -608,11 +608,6 @@ class RenderDevice(IRenderDevice):
                     pool.append(readback)
 
 
-def _is_plain(data: object) -> bool:
-    """Whether the bytes of an array can be taken as they are."""
-    return type(data) is np.ndarray and data.dtype.kind in "fiu" and data.flags.c_contiguous
-
-
 def _at(call: str, entry: BindingLayout) -> str:
     """Return how messages call a binding."""
     return f"{call}: binding {entry.binding} ({entry.kind})"
@@ -650,8 +645,10 @@ class BufferFactory(IBufferFactory):
         assert isinstance(buffer, MappableBuffer)
         return buffer
 
-    def create_buffer_with_data(self, desc: BufferDesc, data: npt.NDArray[np.uint8]) -> IBuffer:
-        return self._device.make_filled_buffer(desc, as_bytes_array(data, "create a buffer"))
+    def create_buffer_with_data(self, desc: BufferDesc, data: Any) -> IBuffer:
+        if not is_plain(data):
+            data = as_bytes_array(data, "create_buffer_with_data")
+        return self._device.make_filled_buffer(desc, data)
 
 
 class RenderQueue(IRenderQueue):
@@ -668,8 +665,7 @@ class RenderQueue(IRenderQueue):
         device = self._device
         if device.closed:
             device.check_alive("submit")
-        given = items_of(command_buffers, "submit")
-        checked = [self._check(command_buffer) for command_buffer in given]
+        checked = [self._check(each) for each in items_of(command_buffers, "submit")]
         if len(set(checked)) != len(checked):
             raise ValidationError("submit: a command buffer comes twice; record it twice")
         device.belt.submit_pending()
@@ -699,16 +695,16 @@ class RenderQueue(IRenderQueue):
                 f"write_buffer to {core.label}: it was created with {usage_names(core.usage)}; "
                 "it needs COPY_DST"
             )
-        if not _is_plain(data):
+        if not is_plain(data):
             data = as_bytes_array(data, f"write_buffer to {core.label}")
         size: int = data.nbytes
-        if type(offset) is not int or offset < 0:
+        if type(offset) is not int:
             offset = whole_number(offset, f"write_buffer to {core.label}: offset")
-        if (offset | size) % COPY_ALIGNMENT or offset + size > core.desc.size:
+        if (offset | size) % COPY_ALIGNMENT or not 0 <= offset <= offset + size <= core.desc.size:
             check_bytes(core, offset, size, f"write_buffer to {core.label}")
         if not core.is_usable:
             core.check_usable(f"write_buffer to {core.label}")
-        if core.usage_tag.is_recorded:  # or the write would overtake an upload
+        if core.usage_tag.recordings:  # or the write would overtake an upload
             device.submit_uploads()
         if size:
             device.native.write_buffer(core, offset, data)
@@ -756,8 +752,9 @@ class RenderQueue(IRenderQueue):
             else:
                 completion.reject(error)
 
-        handles = [command_buffer.handle for command_buffer in command_buffers]
+        handles: list[Any] = []
         for command_buffer in command_buffers:
+            handles.append(command_buffer.handle)
             command_buffer.submitted = True
             command_buffer.handle = None
         completion.after = native.submit(handles, done)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pers._checks import MAX_INT, whole_number
+from pers._checks import whole_number
 from pers._tracking import Recording
 from pers.buffers.core import Buffer
 from pers.buffers.interfaces import IBuffer
-from pers.buffers.types import COPY_ALIGNMENT, BufferState, BufferUsage, usage_names
+from pers.buffers.types import COPY_ALIGNMENT, BufferUsage, usage_names
 from pers.errors import (
     BufferRangeError,
     BufferStateError,
@@ -94,7 +94,8 @@ class CommandEncoder(ICommandEncoder):
         target_offset: int,
         size: int | None = None,
     ) -> None:
-        self._begin("copy_buffer_to_buffer")
+        if self._finished or self._open_pass is not None or self._device.closed:
+            self._check_idle("copy_buffer_to_buffer")
         origin = self._buffer(source, _COPY_SRC, "copy_buffer_to_buffer: source")
         goal = self._buffer(target, _COPY_DST, "copy_buffer_to_buffer: target")
         if origin is goal:
@@ -102,17 +103,25 @@ class CommandEncoder(ICommandEncoder):
                 f"{self.name}: copy_buffer_to_buffer: source and target are both {origin.label}; "
                 "copy through a third buffer (WebGPU §13.3)"
             )
-        start = self._number(source_offset, "copy_buffer_to_buffer: source_offset")
-        place = self._number(target_offset, "copy_buffer_to_buffer: target_offset")
-        if size is None:
-            length = origin.desc.size - start
-        else:
-            length = self._number(size, "copy_buffer_to_buffer: size")
-        self._check_bytes(origin, start, max(length, 0), "copy_buffer_to_buffer: source")
-        self._check_bytes(goal, place, length, "copy_buffer_to_buffer: target")
+        if size is None or not (type(source_offset) is type(target_offset) is type(size) is int):
+            call = f"{self.name}: copy_buffer_to_buffer"
+            source_offset = whole_number(source_offset, f"{call}: source_offset")
+            target_offset = whole_number(target_offset, f"{call}: target_offset")
+            if size is None:
+                size = max(origin.desc.size - source_offset, 0)
+            else:
+                size = whole_number(size, f"{call}: size")
+        if (
+            (source_offset | target_offset | size) % COPY_ALIGNMENT
+            or not 0 <= source_offset <= source_offset + size <= origin.desc.size
+            or not 0 <= target_offset <= target_offset + size <= goal.desc.size
+        ):
+            call = f"{self.name}: copy_buffer_to_buffer"
+            check_bytes(origin, source_offset, size, f"{call}: source")
+            check_bytes(goal, target_offset, size, f"{call}: target")
         self._recording.use(origin)
         self._recording.use(goal)
-        self._native.copy_buffer_to_buffer(origin, start, goal, place, length)
+        self._native.copy_buffer_to_buffer(origin, source_offset, goal, target_offset, size)
 
     def copy_buffer_to_texture(
         self,
@@ -170,17 +179,21 @@ class CommandEncoder(ICommandEncoder):
             self._native.copy_texture_to_texture(origin, goal, extent)
 
     def clear_buffer(self, buffer: IBuffer, offset: int = 0, size: int | None = None) -> None:
-        self._begin("clear_buffer")
+        if self._finished or self._open_pass is not None or self._device.closed:
+            self._check_idle("clear_buffer")
         core = self._buffer(buffer, _COPY_DST, "clear_buffer")
-        start = self._number(offset, "clear_buffer: offset")
-        if size is None:
-            length = core.desc.size - start
-        else:
-            length = self._number(size, "clear_buffer: size")
-        self._check_bytes(core, start, max(length, 0), "clear_buffer")
+        if size is None or not (type(offset) is type(size) is int):
+            call = f"{self.name}: clear_buffer"
+            offset = whole_number(offset, f"{call}: offset")
+            if size is None:
+                size = max(core.desc.size - offset, 0)
+            else:
+                size = whole_number(size, f"{call}: size")
+        if (offset | size) % COPY_ALIGNMENT or not 0 <= offset <= offset + size <= core.desc.size:
+            check_bytes(core, offset, size, f"{self.name}: clear_buffer")
         self._recording.use(core)
-        if length:
-            self._native.clear_buffer(core, start, length)
+        if size:
+            self._native.clear_buffer(core, offset, size)
 
     def begin_render_pass(
         self,
@@ -270,7 +283,7 @@ class CommandEncoder(ICommandEncoder):
                 f"{call}: target_offset must be a multiple of {QUERY_RESOLVE_ALIGNMENT} bytes, "
                 f"not {start}"
             )
-        self._check_bytes(core, start, 8 * count, "resolve_query_set")
+        check_bytes(core, start, 8 * count, call)
         self._recording.use(queries)
         self._recording.use(core)
         if count:
@@ -306,11 +319,6 @@ class CommandEncoder(ICommandEncoder):
 
     # The text of a message is made when it is needed, since that costs as much as some commands.
 
-    def _number(self, value: int, what: str) -> int:
-        if type(value) is int and 0 <= value <= MAX_INT:
-            return value
-        return whole_number(value, f"{self.name}: {what}")
-
     def _buffer(self, buffer: IBuffer, usage: int, what: str) -> Buffer:
         core = buffer
         if type(core) is not Buffer or core.owner is not self._device:
@@ -320,15 +328,11 @@ class CommandEncoder(ICommandEncoder):
                 f"{self.name}: {what}: {core.label} was created with {usage_names(core.usage)}; "
                 f"it needs {usage_names(usage)}"
             )
-        if core.state is BufferState.DESTROYED:
+        if core.native_gone:
             raise BufferStateError(
                 f"{self.name}: {what}: {core.label} is destroyed; create a new one"
             )
         return core
-
-    def _check_bytes(self, buffer: Buffer, offset: int, size: int, what: str) -> None:
-        if (offset | size) % COPY_ALIGNMENT or offset + size > buffer.desc.size:
-            check_bytes(buffer, offset, size, f"{self.name}: {what}")
 
     def _color(self, value: tuple[float, float, float, float]) -> Color:
         try:
@@ -386,6 +390,8 @@ class CommandEncoder(ICommandEncoder):
 
 def check_bytes(buffer: Buffer, offset: int, size: int, call: str) -> None:
     """Raise unless a part of a buffer is aligned to 4 bytes and in bounds."""
+    offset = whole_number(offset, f"{call} offset")
+    size = whole_number(size, f"{call} size")
     if offset % COPY_ALIGNMENT or size % COPY_ALIGNMENT:
         raise BufferRangeError(
             f"{call}: offset and size must be multiples of {COPY_ALIGNMENT} bytes, not "

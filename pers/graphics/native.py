@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
-import numpy as np
 import numpy.typing as npt
 
 from pers._completion import ProgressSource
@@ -330,10 +329,8 @@ class NativeDevice(ProgressSource):
     def create_buffer(self, desc: BufferDesc) -> NativeBuffer: ...
 
     @abstractmethod
-    def create_buffer_with_data(
-        self, desc: BufferDesc, data: npt.NDArray[np.uint8]
-    ) -> NativeBuffer:
-        """Make a buffer that starts with `data` (not empty, no larger), and with zeros after."""
+    def create_buffer_with_data(self, desc: BufferDesc, data: npt.NDArray[Any]) -> NativeBuffer:
+        """Make a buffer that starts with the bytes of `data` (C order, not empty), then zeros."""
 
     @abstractmethod
     def create_texture(self, descriptor: TextureDescriptor) -> NativeTexture: ...

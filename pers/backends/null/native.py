@@ -187,9 +187,9 @@ class NullNative(NativeDevice):
             self._check_allocation(f"buffer {desc.debug_name!r}", desc.size)
             return NullBuffer(self, desc)
 
-    def create_buffer_with_data(self, desc: BufferDesc, data: npt.NDArray[np.uint8]) -> NullBuffer:
+    def create_buffer_with_data(self, desc: BufferDesc, data: npt.NDArray[Any]) -> NullBuffer:
         buffer = self.create_buffer(desc)
-        buffer.memory[: data.size] = data
+        buffer.memory[: data.nbytes] = data.reshape(-1).view(np.uint8)
         return buffer
 
     def create_texture(self, descriptor: TextureDescriptor) -> NullTexture:

@@ -6,11 +6,12 @@ of a buffer, or cost too much per call; everything else goes through wgpu-py's o
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import wgpu
 from wgpu.backends import wgpu_native
@@ -29,12 +30,17 @@ __all__ = [
     "OFFSETS",
     "SUBMISSION_INDEX",
     "Owned",
+    "Ticket",
+    "cast",
     "checked",
     "ffi",
     "forget",
     "label_view",
     "lib",
     "map_info",
+    "memmove",
+    "memory_of",
+    "new",
     "translate",
     "translated",
     "work_info",
@@ -45,18 +51,26 @@ lib: Any = wgpu_native.lib
 """The C functions. An error they meet goes to wgpu's log, or aborts the process."""
 NULL: Any = ffi.NULL
 
+# What `ffi` does for the same names, without the step that looks types up by their names.
+new: Callable[..., Any] = ffi._backend.newp
+cast: Callable[[Any, Any], Any] = ffi._backend.cast
+memmove: Callable[[Any, Any, int], None] = ffi._backend.memmove
+memory_of: Callable[[Any], Any] = functools.partial(ffi._backend.from_buffer, ffi.typeof("char[]"))
+"""Return a pointer to the memory of anything with the buffer protocol."""
+
 # Types are looked up once: it takes a while.
 _MAP_INFO = ffi.typeof("WGPUBufferMapCallbackInfo *")
 _WORK_INFO = ffi.typeof("WGPUQueueWorkDoneCallbackInfo *")
-_VOID_POINTER = ffi.typeof("void *")
-_NUMBER = ffi.typeof("uintptr_t")
 COMMAND_BUFFERS = ffi.typeof("WGPUCommandBuffer[]")
 SUBMISSION_INDEX = ffi.typeof("WGPUSubmissionIndex *")
 OFFSETS = ffi.typeof("uint32_t[]")
 BUNDLES = ffi.typeof("WGPURenderBundle[]")
 
-Callback = Callable[[int, bool, str], None]
-"""Gets its number, whether the operation succeeded, and the library's message if not."""
+Ticket: TypeAlias = Any
+"""What the C library calls back with: a pointer that stands for a number."""
+
+Callback = Callable[[Ticket, bool, str], None]
+"""Gets its ticket, whether the operation succeeded, and the library's message if not."""
 
 
 class _Slot:
@@ -123,21 +137,21 @@ def label_view(label: str) -> tuple[Any, int]:
         return NO_LABEL
     data = label.encode()
     end = data.find(0)  # Vulkan's strings end there
-    return ffi.from_buffer(data), len(data) if end < 0 else end
+    return memory_of(data), len(data) if end < 0 else end
 
 
-# The C library calls back with a number; the callbacks themselves live for ever, so that a call
+# The C library calls back with a ticket; the callbacks themselves live for ever, so that a call
 # that comes late, when everything around it is gone, finds nothing to do instead of freed memory.
 _MODE = lib.WGPUCallbackMode_AllowProcessEvents
-_waiting: dict[int, Callback] = {}
-_numbers = itertools.count(1)
+_waiting: dict[Ticket, Callback] = {}
+_zero = ffi.cast("char *", 0)
+_tickets: Iterator[Ticket] = map(_zero.__add__, itertools.count(1))
 
 
 def _called_back(success: bool, message: Any, userdata: Any) -> None:
-    number = int(ffi.cast(_NUMBER, userdata))
-    callback = _waiting.pop(number, None)
+    callback = _waiting.pop(userdata, None)
     if callback is not None:
-        callback(number, success, "" if success else str(_api.from_c_string_view(message)))
+        callback(userdata, success, "" if success else str(_api.from_c_string_view(message)))
 
 
 @ffi.callback("void(WGPUMapAsyncStatus, WGPUStringView, void *, void *)")  # type: ignore[untyped-decorator]
@@ -150,29 +164,25 @@ def _on_work_done(status: int, message: Any, userdata: Any, _: Any) -> None:
     _called_back(status == lib.WGPUQueueWorkDoneStatus_Success, message, userdata)
 
 
-def map_info(callback: Callback) -> tuple[Any, int]:
-    """Return the struct that makes a map call back, and the number to `forget` it by."""
+def map_info(callback: Callback) -> tuple[Any, Ticket]:
+    """Return the struct that makes a map call back, and the ticket to `forget` it by."""
     return _callback_info(_MAP_INFO, _on_map, callback)
 
 
-def work_info(callback: Callback) -> tuple[Any, int]:
-    """Return the struct that makes "work done" call back, and the number to `forget` it by."""
+def work_info(callback: Callback) -> tuple[Any, Ticket]:
+    """Return the struct that makes "work done" call back, and the ticket to `forget` it by."""
     return _callback_info(_WORK_INFO, _on_work_done, callback)
 
 
-def forget(number: int) -> Callback | None:
+def forget(ticket: Ticket) -> Callback | None:
     """Take a callback out before it is called."""
-    return _waiting.pop(number, None)
+    return _waiting.pop(ticket, None)
 
 
-def _callback_info(ctype: Any, function: Any, callback: Callback) -> tuple[Any, int]:
-    number = next(_numbers)
-    _waiting[number] = callback
-    info = ffi.new(ctype)
-    info.mode = _MODE
-    info.callback = function
-    info.userdata1 = ffi.cast(_VOID_POINTER, number)
-    return info, number
+def _callback_info(ctype: Any, function: Any, callback: Callback) -> tuple[Any, Ticket]:
+    ticket = next(_tickets)
+    _waiting[ticket] = callback
+    return new(ctype, (NULL, _MODE, function, ticket)), ticket
 
 
 def translate(error: Exception, call: str) -> PersError:

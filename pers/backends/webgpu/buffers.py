@@ -12,6 +12,8 @@ from wgpu.backends.wgpu_native import _api
 from pers.backends.webgpu._ffi import (
     NULL,
     Owned,
+    Ticket,
+    cast,
     checked,
     ffi,
     forget,
@@ -19,6 +21,8 @@ from pers.backends.webgpu._ffi import (
     lib,
     logger,
     map_info,
+    memmove,
+    new,
     translate,
 )
 from pers.backends.webgpu.descriptors import buffer_usage
@@ -41,7 +45,7 @@ _SMALL = 1 << 16
 create_native = checked(lib.wgpuDeviceCreateBuffer)
 _map = checked(lib.wgpuBufferMapAsync)
 _unmap = checked(lib.wgpuBufferUnmap)
-_destroy = checked(lib.wgpuBufferDestroy)
+_destroy = lib.wgpuBufferDestroy
 
 
 class WebGPUBuffer(Owned, NativeBuffer):
@@ -65,12 +69,12 @@ class WebGPUBuffer(Owned, NativeBuffer):
         label = label_view(desc.debug_name)
         usage = int(desc.usage)
         fields = (NULL, label, buffer_usage(usage), desc.size, mapped)
-        super().__init__(create_native(device.internal, ffi.new(_DESCRIPTOR, fields)))
+        super().__init__(create_native(device.internal, new(_DESCRIPTOR, fields)))
         self._device = device
         self._desc = desc
         self._mapped_at_creation = mapped
         self._is_gpu_written = bool(usage & _GPU_WRITTEN)
-        self._pending_map = 0
+        self._pending_map: Ticket | None = None
         self._handle: Any = None
 
     @property
@@ -89,13 +93,14 @@ class WebGPUBuffer(Owned, NativeBuffer):
             )
         return self._handle
 
-    def fill(self, data: npt.NDArray[np.uint8]) -> None:
+    def fill(self, data: npt.NDArray[Any]) -> None:
         """Write the first bytes of a buffer that was mapped at creation, and unmap it."""
         pointer = lib.wgpuBufferGetMappedRange(self.internal, 0, self._desc.size)
         if data.nbytes <= _SMALL:
-            ffi.memmove(pointer, ffi.from_buffer(data), data.nbytes)
+            memmove(pointer, data, data.nbytes)
         else:
-            np.frombuffer(ffi.buffer(pointer, data.nbytes), np.uint8)[:] = data
+            target = np.frombuffer(ffi.buffer(pointer, data.nbytes), np.uint8)
+            target[:] = data.reshape(-1).view(np.uint8)
         self.unmap()
 
     def map_async(
@@ -104,21 +109,21 @@ class WebGPUBuffer(Owned, NativeBuffer):
         if self._is_gpu_written:
             self._device.flush_writes()
 
-        def called_back(_: int, success: bool, message: str) -> None:
-            self._pending_map = 0
+        def called_back(_: Ticket, success: bool, message: str) -> None:
+            self._pending_map = None
             done(None if success else _map_error(message))
 
-        info, number = map_info(called_back)
-        self._pending_map = number
+        info, ticket = map_info(called_back)
+        self._pending_map = ticket
         try:
             _map(self.internal, _MODES[mode], offset, size, info[0])
         except Exception as error:
-            if forget(number) is not None:
+            if forget(ticket) is not None:
                 done(translate(error, "map"))
 
     def address(self, offset: int, size: int) -> int:
         pointer = lib.wgpuBufferGetMappedRange(self.internal, offset, size)
-        return int(ffi.cast(_NUMBER, pointer))
+        return int(cast(_NUMBER, pointer))
 
     def unmap(self) -> None:
         self._forget_map()
@@ -139,9 +144,9 @@ class WebGPUBuffer(Owned, NativeBuffer):
         self._device.buffer_destroyed()
 
     def _forget_map(self) -> None:
-        if self._pending_map:
-            forget(self._pending_map)
-            self._pending_map = 0
+        ticket, self._pending_map = self._pending_map, None
+        if ticket is not None:
+            forget(ticket)
 
 
 def _map_error(message: str) -> PersError:

@@ -22,10 +22,13 @@ from pers.backends.webgpu._ffi import (
     NULL,
     OFFSETS,
     Owned,
+    cast,
     checked,
     ffi,
     label_view,
     lib,
+    memory_of,
+    new,
     translate,
 )
 from pers.backends.webgpu.textures import native_texture
@@ -56,12 +59,13 @@ _NO_DEPTH_SLICE = lib.WGPU_DEPTH_SLICE_UNDEFINED
 _create_encoder = checked(lib.wgpuDeviceCreateCommandEncoder)
 _begin_render_pass = checked(lib.wgpuCommandEncoderBeginRenderPass)
 _begin_compute_pass = checked(lib.wgpuCommandEncoderBeginComputePass)
-_copy_buffer_to_buffer = checked(lib.wgpuCommandEncoderCopyBufferToBuffer)
 _copy_buffer_to_texture = checked(lib.wgpuCommandEncoderCopyBufferToTexture)
 _copy_texture_to_buffer = checked(lib.wgpuCommandEncoderCopyTextureToBuffer)
 _copy_texture_to_texture = checked(lib.wgpuCommandEncoderCopyTextureToTexture)
-_clear_buffer = checked(lib.wgpuCommandEncoderClearBuffer)
 _resolve_query_set = checked(lib.wgpuCommandEncoderResolveQuerySet)
+# What is wrong with these is kept until the encoder is finished, as with draws.
+_copy_buffer_to_buffer = lib.wgpuCommandEncoderCopyBufferToBuffer
+_clear_buffer = lib.wgpuCommandEncoderClearBuffer
 _finish = checked(lib.wgpuCommandEncoderFinish)
 _end_render_pass = checked(lib.wgpuRenderPassEncoderEnd)
 _end_compute_pass = checked(lib.wgpuComputePassEncoderEnd)
@@ -81,7 +85,7 @@ class WebGPUEncoder(Owned, NativeEncoder):
     def __init__(self, device: Any, label: str) -> None:
         """Make the encoder; raises wgpu's errors."""
         view = label_view(label)
-        super().__init__(_create_encoder(device, ffi.new(_ENCODER, (NULL, view))))
+        super().__init__(_create_encoder(device, new(_ENCODER, (NULL, view))))
         self._label = label
 
     @property
@@ -92,10 +96,7 @@ class WebGPUEncoder(Owned, NativeEncoder):
         self, source: Buffer, source_offset: int, target: Buffer, target_offset: int, size: int
     ) -> None:
         origin, goal = source.native.internal, target.native.internal
-        try:
-            _copy_buffer_to_buffer(self.internal, origin, source_offset, goal, target_offset, size)
-        except Exception as error:
-            raise translate(error, self._call) from None
+        _copy_buffer_to_buffer(self.internal, origin, source_offset, goal, target_offset, size)
 
     def copy_buffer_to_texture(
         self, source: BufferPlace, target: TexturePlace, size: tuple[int, int, int]
@@ -125,10 +126,7 @@ class WebGPUEncoder(Owned, NativeEncoder):
             raise translate(error, self._call) from None
 
     def clear_buffer(self, buffer: Buffer, offset: int, size: int) -> None:
-        try:
-            _clear_buffer(self.internal, buffer.native.internal, offset, size)
-        except Exception as error:
-            raise translate(error, self._call) from None
+        _clear_buffer(self.internal, buffer.native.internal, offset, size)
 
     def resolve_query_set(
         self, query_set: QuerySet, first: int, count: int, target: Buffer, offset: int
@@ -162,7 +160,7 @@ class WebGPUEncoder(Owned, NativeEncoder):
     def begin_compute_pass(self, label: str) -> NativeComputePass:
         try:
             view = label_view(label)
-            descriptor = ffi.new(_COMPUTE_PASS, (NULL, view)) if label else NULL
+            descriptor = new(_COMPUTE_PASS, (NULL, view)) if label else NULL
             begun = _begin_compute_pass(self.internal, descriptor)
         except Exception as error:
             raise translate(error, f"{self._call}: compute pass {label!r}") from None
@@ -190,7 +188,7 @@ class _PassDescriptor:
         """Whether it can be used again. What belongs to a window has to be let go of at once."""
         self._lock = threading.Lock()
         self._views = {texture: native.view() for texture, native in natives.items()}
-        self._colors = ffi.new(_COLORS, len(attachments.colors))
+        self._colors = new(_COLORS, len(attachments.colors))
         for color, (drawn, resolved) in zip(self._colors, attachments.colors, strict=True):
             color.view = self._views[drawn].internal
             color.depthSlice = _NO_DEPTH_SLICE
@@ -200,11 +198,11 @@ class _PassDescriptor:
         self._depth = NULL
         self._has_depth = self._has_stencil = False
         if attachments.depth is not None:
-            self._depth = ffi.new(_DEPTH)
+            self._depth = new(_DEPTH)
             self._depth.view = self._views[attachments.depth].internal
             self._has_depth = attachments.depth.format.value != "stencil8"
             self._has_stencil = "stencil" in attachments.depth.format.value
-        self._struct = ffi.new(
+        self._struct = new(
             _RENDER_PASS, (NULL, (NULL, 0), len(self._colors), self._colors, self._depth)
         )
         self._clear: object = None  # what the struct says is cleared
@@ -254,7 +252,7 @@ class _WebGPUDraws(NativeRenderCommands):
 
     def __init__(self, internal: Any) -> None:
         self.internal = internal
-        self._one_offset = ffi.new(OFFSETS, 1)
+        self._one_offset = new(OFFSETS, 1)
         for name, function in self._bound:  # instead of the methods: one call less for each draw
             setattr(self, name, functools.partial(function, internal))
 
@@ -296,7 +294,7 @@ class _WebGPUDraws(NativeRenderCommands):
             numbers = self._one_offset
             numbers[0] = offsets[0]
         else:
-            numbers = ffi.new(OFFSETS, offsets) if count else NULL
+            numbers = new(OFFSETS, offsets) if count else NULL
         self._set_bind_group(self.internal, index, bind_group.internal, count, numbers)
 
     def set_vertex_buffer(self, slot: int, buffer: NativeBuffer, offset: int, size: int) -> None:
@@ -364,7 +362,7 @@ class _WebGPUDraws(NativeRenderCommands):
             deque(calls, maxlen=0)
             return
         total, count = offsets.shape
-        first = ffi.cast(_OFFSET_POINTER, ffi.from_buffer(offsets))
+        first = cast(_OFFSET_POINTER, memory_of(offsets))
         places = map(first.__add__, range(0, total * count, count))
         groups = map(
             self._set_bind_group,
@@ -411,7 +409,7 @@ class WebGPURenderPass(Owned, WebGPUPassDraws, NativeRenderPass):
         lib.wgpuRenderPassEncoderSetScissorRect(self.internal, x, y, width, height)
 
     def execute_bundles(self, bundles: Sequence[Any]) -> None:
-        handles = ffi.new(BUNDLES, [bundle._internal for bundle in bundles])
+        handles = new(BUNDLES, [bundle._internal for bundle in bundles])
         lib.wgpuRenderPassEncoderExecuteBundles(self.internal, len(bundles), handles)
 
     def multi_draw_indirect(self, buffer: NativeBuffer, offset: int, count: int) -> None:
@@ -446,7 +444,7 @@ class WebGPUComputePass(Owned, NativeComputePass):
     def set_bind_group(
         self, index: int, bind_group: NativeBindGroup, offsets: Sequence[int]
     ) -> None:
-        numbers = ffi.new(OFFSETS, offsets) if offsets else NULL
+        numbers = new(OFFSETS, offsets) if offsets else NULL
         lib.wgpuComputePassEncoderSetBindGroup(
             self.internal, index, bind_group.internal, len(offsets), numbers
         )

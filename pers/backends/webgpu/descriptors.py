@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from pers.backends.webgpu._ffi import NULL, ffi, lib
+from pers.backends.webgpu._ffi import NULL, ffi, lib, new
 from pers.backends.webgpu.textures import native_texture
 from pers.graphics.native import BoundBuffer, BufferPlace, TexturePlace
 from pers.graphics.resources import Sampler, Texture
@@ -18,7 +18,6 @@ from pers.graphics.types import (
     DepthState,
     RenderPipelineDescriptor,
     SamplerDescriptor,
-    TextureDescriptor,
     VertexLayout,
 )
 
@@ -52,19 +51,6 @@ _BUFFER_USAGES = {
 def buffer_usage(usage: int) -> int:
     """Return the WebGPU bits of a `BufferUsage`."""
     return sum(theirs for ours, theirs in _BUFFER_USAGES.items() if usage & ours)
-
-
-def texture(descriptor: TextureDescriptor) -> Struct:
-    """Return the arguments of ``create_texture``; `TextureUsage` has WebGPU's own bits."""
-    return {
-        "label": descriptor.label,
-        "size": (descriptor.width, descriptor.height, descriptor.layers),
-        "format": descriptor.format.value,
-        "usage": int(descriptor.usage),
-        "mip_level_count": descriptor.mip_levels,
-        "sample_count": descriptor.sample_count,
-        "dimension": "2d",
-    }
 
 
 def sampler(descriptor: SamplerDescriptor) -> Struct:
@@ -132,8 +118,8 @@ def bind_group(
             fields.append((NULL, number, NULL, 0, 0, NULL, views[-1].internal))
         else:
             fields.append((NULL, number, NULL, 0, 0, bound.native_handle._internal, NULL))
-    entries = ffi.new(_ENTRIES, fields)
-    struct = ffi.new(_BIND_GROUP, (NULL, label, layout._internal, len(entries), entries))
+    entries = new(_ENTRIES, fields)
+    struct = new(_BIND_GROUP, (NULL, label, layout._internal, len(entries), entries))
     return struct, (entries, views)
 
 
@@ -208,20 +194,20 @@ def _depth(depth: DepthState) -> Struct:
 def texel_buffer(place: BufferPlace) -> Any:
     """Return pixels in a buffer, for copies."""
     layout = (place.offset, place.bytes_per_row, place.rows_per_image)
-    return ffi.new(_TEXEL_BUFFER, (layout, place.buffer.native.internal))
+    return new(_TEXEL_BUFFER, (layout, place.buffer.native.internal))
 
 
 def texel_texture(place: TexturePlace) -> Any:
     """Return a place in a texture, for copies."""
     fields = (native_texture(place.texture).internal, place.mip_level, place.origin, _ALL_ASPECTS)
-    return ffi.new(_TEXEL_TEXTURE, fields)
+    return new(_TEXEL_TEXTURE, fields)
 
 
 def texel_layout(offset: int, bytes_per_row: int, rows_per_image: int) -> Any:
     """Return how pixels lie in memory."""
-    return ffi.new(_TEXEL_LAYOUT, (offset, bytes_per_row, rows_per_image))
+    return new(_TEXEL_LAYOUT, (offset, bytes_per_row, rows_per_image))
 
 
 def extent(size: tuple[int, int, int]) -> Any:
     """Return width, height and layers."""
-    return ffi.new(_EXTENT, size)
+    return new(_EXTENT, size)

@@ -8,7 +8,6 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import numpy.typing as npt
 import wgpu
 from wgpu.backends.wgpu_native import _api
@@ -20,11 +19,13 @@ from pers.backends.webgpu._ffi import (
     NULL,
     SUBMISSION_INDEX,
     Owned,
+    Ticket,
     checked,
-    ffi,
     forget,
     label_view,
     lib,
+    memory_of,
+    new,
     translate,
     translated,
     work_info,
@@ -33,7 +34,7 @@ from pers.backends.webgpu._losses import add_device, expect_loss
 from pers.backends.webgpu.adapters import device_info
 from pers.backends.webgpu.buffers import WebGPUBuffer
 from pers.backends.webgpu.commands import WebGPUBundleDraws, WebGPUEncoder, WebGPUPassDraws
-from pers.backends.webgpu.textures import WebGPUTexture
+from pers.backends.webgpu.textures import DeviceTexture
 from pers.buffers.core import Buffer, NativeBuffer
 from pers.buffers.types import BufferDesc
 from pers.errors import DeviceLostError, PersError
@@ -111,7 +112,7 @@ class WebGPUNative(NativeDevice):
         self._buffers = 0
         self._writes_pending = False
         self._on_lost: Callable[[DeviceLostInfo], None] | None = None
-        self._in_flight: dict[int, Done] = {}
+        self._in_flight: dict[Ticket, Done] = {}
         self._work_done = _work_done(weakref.ref(self))
         self._watcher = _Watcher(self._poll_device)
         self._layout = functools.lru_cache(maxsize=None)(self._make_layout)
@@ -152,7 +153,7 @@ class WebGPUNative(NativeDevice):
 
     def drive(self, completion: Completion[Any]) -> None:
         if completion.after:
-            index = ffi.new(SUBMISSION_INDEX, completion.after)
+            index = new(SUBMISSION_INDEX, completion.after)
             lib.wgpuDevicePoll(self.internal, True, index)
         backoff = Backoff()
         while not completion.done:  # another thread delivers it, or nothing submitted is to end
@@ -167,9 +168,7 @@ class WebGPUNative(NativeDevice):
     def create_buffer(self, desc: BufferDesc) -> NativeBuffer:
         return self._create_buffer(desc, mapped=desc.mapped_at_creation)
 
-    def create_buffer_with_data(
-        self, desc: BufferDesc, data: npt.NDArray[np.uint8]
-    ) -> NativeBuffer:
+    def create_buffer_with_data(self, desc: BufferDesc, data: npt.NDArray[Any]) -> NativeBuffer:
         buffer = self._create_buffer(desc, mapped=True)
         buffer.fill(data)
         return buffer
@@ -184,8 +183,10 @@ class WebGPUNative(NativeDevice):
         return buffer
 
     def create_texture(self, descriptor: TextureDescriptor) -> NativeTexture:
-        with translated(f"create texture {descriptor.label!r}"):
-            return WebGPUTexture(self._gpu.create_texture(**descriptors.texture(descriptor)))
+        try:
+            return DeviceTexture(self._gpu, descriptor)
+        except Exception as error:
+            raise translate(error, f"create texture {descriptor.label!r}") from None
 
     def create_sampler(self, descriptor: SamplerDescriptor) -> Any:
         with translated(f"create sampler {descriptor.label!r}"):
@@ -265,24 +266,24 @@ class WebGPUNative(NativeDevice):
     # Work
 
     def submit(self, command_buffers: Sequence[Any], done: Done) -> int:
-        handles = ffi.new(COMMAND_BUFFERS, [each.internal for each in command_buffers])
+        handles = new(COMMAND_BUFFERS, [each.internal for each in command_buffers])
         if self._maybe_lost:
             self._look_for_loss()
-        info, number = work_info(self._work_done)
+        info, ticket = work_info(self._work_done)
         with self._lock:
             if self._gone:
-                forget(number)
+                forget(ticket)
                 self._check_there("submit")
             self._writes_pending = False
             index: int = _submit(self._queue, len(command_buffers), handles)
-            self._in_flight[number] = done
+            self._in_flight[ticket] = done
             _on_work_done(self._queue, info[0])
         return index
 
     def write_buffer(self, buffer: Buffer, offset: int, data: npt.NDArray[Any]) -> None:
         try:
             internal = buffer.native.internal
-            _write_buffer(self._queue, internal, offset, ffi.from_buffer(data), data.nbytes)
+            _write_buffer(self._queue, internal, offset, memory_of(data), data.nbytes)
         except Exception as error:
             raise translate(error, f"write_buffer to {buffer.label}") from None
         self._writes_pending = True
@@ -296,7 +297,7 @@ class WebGPUNative(NativeDevice):
             _write_texture(
                 self._queue,
                 descriptors.texel_texture(target),
-                ffi.from_buffer(data),
+                memory_of(data),
                 data.nbytes,
                 descriptors.texel_layout(0, row, height),
                 descriptors.extent(size),
@@ -324,14 +325,14 @@ class WebGPUNative(NativeDevice):
             self._gone = True
             self._destroy_when_unused()
             unfinished = list(self._in_flight.items())
-        for number, done in unfinished:
-            if forget(number) is not None:  # or another thread is about to call back
-                self._in_flight.pop(number, None)
+        for ticket, done in unfinished:
+            if forget(ticket) is not None:  # or another thread is about to call back
+                self._in_flight.pop(ticket, None)
                 done(DeviceLostError("the device was closed before the submitted work had ended"))
 
     def __del__(self) -> None:
-        for number in self._in_flight:
-            forget(number)
+        for ticket in self._in_flight:
+            forget(ticket)
 
     def buffer_destroyed(self) -> None:
         """Count a buffer out; the last one takes a closed device with it."""
@@ -450,12 +451,12 @@ class WebGPUNative(NativeDevice):
             encoder.finish()
 
 
-def _work_done(reference: weakref.ref[WebGPUNative]) -> Callable[[int, bool, str], None]:
+def _work_done(reference: weakref.ref[WebGPUNative]) -> Callable[[Ticket, bool, str], None]:
     """Return what is called back when work ends; it does not keep a device that nobody has."""
 
-    def called_back(number: int, success: bool, message: str) -> None:
+    def called_back(ticket: Ticket, success: bool, message: str) -> None:
         alive = reference()
-        done = None if alive is None else alive._in_flight.pop(number, None)
+        done = None if alive is None else alive._in_flight.pop(ticket, None)
         if done is not None:
             done(None if success else DeviceLostError(f"submitted work did not end: {message}"))
 
