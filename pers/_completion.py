@@ -42,7 +42,10 @@ class ProgressSource(ABC):
 
     @abstractmethod
     def drive(self, completion: Completion[Any]) -> None:
-        """Block the calling thread until `completion` is done, in the fastest way there is."""
+        """Block the calling thread until `completion` is done, in the fastest way there is.
+
+        It may be done already, as far as nobody has polled.
+        """
 
 
 class Completion(Generic[T]):
@@ -105,10 +108,10 @@ class Completion(Generic[T]):
         Raises:
             WaitTimeoutError: When the time is up; the work itself goes on.
         """
-        if not self.poll():
+        if not self.done:
             if timeout is None and self._source is not None:
                 self._source.drive(self)
-            else:
+            elif not self.poll():
                 self._wait_for_delivery(timeout)
         return self.result()
 

@@ -60,7 +60,7 @@ class Guard:
 
     def __init__(self, name: str) -> None:
         self.lock = threading.RLock()
-        """What `acquire` takes. Whoever has no time for a method takes it without blocking."""
+        """What `acquire` takes; where that would take too long, take it without blocking."""
         self.release = self.lock.release
         """Leave."""
         self._name = name
@@ -79,10 +79,14 @@ class Guard:
     def acquire(self) -> None:
         """Enter, or raise `BufferStateError` when another thread is inside."""
         if not self.lock.acquire(False):
-            raise BufferStateError(
-                f"{self._name} is being used by another thread; it belongs to one thread at a "
-                "time, so hand it over only between calls"
-            )
+            self.refuse()
+
+    def refuse(self) -> None:
+        """Raise for a second thread."""
+        raise BufferStateError(
+            f"{self._name} is being used by another thread; it belongs to one thread at a "
+            "time, so hand it over only between calls"
+        )
 
 
 class Trackable(Protocol):
@@ -171,7 +175,8 @@ class Recording:
         """
         for resource in self._used.values():
             guard = resource.guard
-            guard.acquire()
+            if not guard.lock.acquire(False):
+                guard.refuse()
             held.append(guard)
             if not resource.is_usable:
                 resource.check_usable(f"submit {owner.name}")

@@ -230,11 +230,12 @@ class Buffer(IBuffer):
                 self._submit_uploads()
         finally:
             guard = self.guard
-            guard.acquire()
+            if not guard.lock.acquire(False):
+                guard.refuse()
             try:
                 self._destroy("destroyed")
             finally:
-                guard.lock.release()
+                guard.release()
 
     def lose(self) -> None:
         """Follow the device into its end: like `destroy`, for the device to call."""

@@ -125,6 +125,7 @@ class RenderDevice(IRenderDevice):
         self._factory = BufferFactory(self)
         self._queue = RenderQueue(self)
         self._belt = StagingBelt(self)
+        self._queue.submit_uploads = self._belt.submit_pending
         self._readbacks: dict[int, list[ReadbackBuffer]] = {}
         native.on_lost(_weak_loss(self))
 
@@ -659,16 +660,22 @@ class RenderQueue(IRenderQueue):
         self._device = device
         self.lock = threading.RLock()
         """Held during a submit, so that the device does not go away meanwhile."""
+        self.submit_uploads: Callable[[], None] = lambda: None
+        """Submits what the belt holds back."""
         self._serial = 0
 
     def submit(self, command_buffers: Sequence[ICommandBuffer]) -> Submission:
         device = self._device
         if device.closed:
             device.check_alive("submit")
-        checked = [self._check(each) for each in items_of(command_buffers, "submit")]
-        if len(set(checked)) != len(checked):
+        checked: list[CommandBuffer] = []
+        for each in items_of(command_buffers, "submit"):
+            if type(each) is not CommandBuffer or each.device is not device or each.submitted:
+                raise self._problem(each)
+            checked.append(each)
+        if len(checked) > 1 and len(set(checked)) != len(checked):
             raise ValidationError("submit: a command buffer comes twice; record it twice")
-        device.belt.submit_pending()
+        self.submit_uploads()
         with self.lock:
             if device.closed:
                 device.check_alive("submit")
@@ -676,7 +683,7 @@ class RenderQueue(IRenderQueue):
             try:
                 for command_buffer in checked:
                     if command_buffer.submitted:  # on another thread, in the meantime
-                        self._check(command_buffer)
+                        raise self._problem(command_buffer)
                     command_buffer.recording.acquire(command_buffer, held)
                 return self._submit(checked)
             finally:
@@ -756,27 +763,25 @@ class RenderQueue(IRenderQueue):
         for command_buffer in command_buffers:
             handles.append(command_buffer.handle)
             command_buffer.submitted = True
-            command_buffer.handle = None
         completion.after = native.submit(handles, done)
         submission = Submission(self._serial, completion)
         for command_buffer in command_buffers:
             command_buffer.recording.submitted(submission)
         return submission
 
-    def _check(self, command_buffer: object) -> CommandBuffer:
+    def _problem(self, command_buffer: object) -> ValidationError:
+        """Return why something cannot be submitted."""
         if not isinstance(command_buffer, CommandBuffer):
-            raise ValidationError(
+            return ValidationError(
                 f"submit takes command buffers from finish(), not {type(command_buffer).__name__}"
             )
         if command_buffer.device is not self._device:
-            raise ValidationError(
+            return ValidationError(
                 f"submit: {command_buffer.name} belongs to another device; record it on this"
             )
-        if command_buffer.submitted:
-            raise ValidationError(
-                f"submit: {command_buffer.name} was submitted before; record it again"
-            )
-        return command_buffer
+        return ValidationError(
+            f"submit: {command_buffer.name} was submitted before; record it again"
+        )
 
 
 def _weak_loss(device: RenderDevice) -> Callable[[DeviceLostInfo], None]:

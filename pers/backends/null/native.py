@@ -131,7 +131,9 @@ class NullNative(NativeDevice):
             self._timeline.run_until_done(completion)
 
     def drive(self, completion: Completion[Any]) -> None:
-        self.watch(completion)
+        self.poll()
+        if not completion.done:
+            self.watch(completion)
         if completion.done:
             return
         arrived = threading.Event()

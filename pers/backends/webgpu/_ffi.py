@@ -41,6 +41,7 @@ __all__ = [
     "memmove",
     "memory_of",
     "new",
+    "ticket",
     "translate",
     "translated",
     "work_info",
@@ -166,23 +167,25 @@ def _on_work_done(status: int, message: Any, userdata: Any, _: Any) -> None:
 
 def map_info(callback: Callback) -> tuple[Any, Ticket]:
     """Return the struct that makes a map call back, and the ticket to `forget` it by."""
-    return _callback_info(_MAP_INFO, _on_map, callback)
+    number = ticket(callback)
+    return new(_MAP_INFO, (NULL, _MODE, _on_map, number)), number
 
 
-def work_info(callback: Callback) -> tuple[Any, Ticket]:
-    """Return the struct that makes "work done" call back, and the ticket to `forget` it by."""
-    return _callback_info(_WORK_INFO, _on_work_done, callback)
+def work_info() -> Any:
+    """Return a struct for "work done", to be used again and again with a new `ticket` in it."""
+    return new(_WORK_INFO, (NULL, _MODE, _on_work_done))
 
 
-def forget(ticket: Ticket) -> Callback | None:
+def ticket(callback: Callback) -> Ticket:
+    """Return what has to be in the struct of a call for `callback` to be called."""
+    number = next(_tickets)
+    _waiting[number] = callback
+    return number
+
+
+def forget(number: Ticket) -> Callback | None:
     """Take a callback out before it is called."""
-    return _waiting.pop(ticket, None)
-
-
-def _callback_info(ctype: Any, function: Any, callback: Callback) -> tuple[Any, Ticket]:
-    ticket = next(_tickets)
-    _waiting[ticket] = callback
-    return new(ctype, (NULL, _MODE, function, ticket)), ticket
+    return _waiting.pop(number, None)
 
 
 def translate(error: Exception, call: str) -> PersError:

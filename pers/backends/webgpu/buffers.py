@@ -113,12 +113,12 @@ class WebGPUBuffer(Owned, NativeBuffer):
             self._pending_map = None
             done(None if success else _map_error(message))
 
-        info, ticket = map_info(called_back)
-        self._pending_map = ticket
+        info, number = map_info(called_back)
+        self._pending_map = number
         try:
             _map(self.internal, _MODES[mode], offset, size, info[0])
         except Exception as error:
-            if forget(ticket) is not None:
+            if forget(number) is not None:
                 done(translate(error, "map"))
 
     def address(self, offset: int, size: int) -> int:
@@ -126,7 +126,8 @@ class WebGPUBuffer(Owned, NativeBuffer):
         return int(cast(_NUMBER, pointer))
 
     def unmap(self) -> None:
-        self._forget_map()
+        if self._pending_map is not None:
+            self._forget_map()
         try:
             _unmap(self.internal)
         except Exception as error:  # the device was lost, and the mapping with it
@@ -138,15 +139,16 @@ class WebGPUBuffer(Owned, NativeBuffer):
             self._device.write_queued()  # the library may have written to a copy of the memory
 
     def destroy(self) -> None:
-        self._forget_map()
+        if self._pending_map is not None:
+            self._forget_map()
         if self.internal is not None:
             _destroy(self.internal)
-        self._device.buffer_destroyed()
+        self._device.buffer_destroyed(self)
 
     def _forget_map(self) -> None:
-        ticket, self._pending_map = self._pending_map, None
-        if ticket is not None:
-            forget(ticket)
+        number, self._pending_map = self._pending_map, None
+        if number is not None:
+            forget(number)
 
 
 def _map_error(message: str) -> PersError:

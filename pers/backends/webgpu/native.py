@@ -26,6 +26,7 @@ from pers.backends.webgpu._ffi import (
     lib,
     memory_of,
     new,
+    ticket,
     translate,
     translated,
     work_info,
@@ -109,11 +110,12 @@ class WebGPUNative(NativeDevice):
         self._queue = gpu_device.queue._internal
         self._lock = threading.RLock()
         self._gone = False
-        self._buffers = 0
+        self._alive: set[int] = set()  # buffers by `id`; adding and discarding takes no lock
         self._writes_pending = False
         self._on_lost: Callable[[DeviceLostInfo], None] | None = None
         self._in_flight: dict[Ticket, Done] = {}
         self._work_done = _work_done(weakref.ref(self))
+        self._work_info = work_info()
         self._watcher = _Watcher(self._poll_device)
         self._layout = functools.lru_cache(maxsize=None)(self._make_layout)
         self._maybe_lost = False
@@ -178,8 +180,7 @@ class WebGPUNative(NativeDevice):
             buffer = WebGPUBuffer(self, desc, mapped=mapped)
         except Exception as error:
             raise translate(error, f"create buffer {desc.debug_name!r}") from None
-        with self._lock:
-            self._buffers += 1
+        self._alive.add(id(buffer))
         return buffer
 
     def create_texture(self, descriptor: TextureDescriptor) -> NativeTexture:
@@ -266,18 +267,21 @@ class WebGPUNative(NativeDevice):
     # Work
 
     def submit(self, command_buffers: Sequence[Any], done: Done) -> int:
-        handles = new(COMMAND_BUFFERS, [each.internal for each in command_buffers])
+        count = len(command_buffers)
+        handles = NULL
+        if count:
+            handles = new(COMMAND_BUFFERS, [each.internal for each in command_buffers])
         if self._maybe_lost:
             self._look_for_loss()
-        info, ticket = work_info(self._work_done)
         with self._lock:
             if self._gone:
-                forget(ticket)
                 self._check_there("submit")
             self._writes_pending = False
-            index: int = _submit(self._queue, len(command_buffers), handles)
-            self._in_flight[ticket] = done
-            _on_work_done(self._queue, info[0])
+            index: int = _submit(self._queue, count, handles)
+            number = ticket(self._work_done)
+            self._in_flight[number] = done
+            self._work_info.userdata1 = number
+            _on_work_done(self._queue, self._work_info[0])
         return index
 
     def write_buffer(self, buffer: Buffer, offset: int, data: npt.NDArray[Any]) -> None:
@@ -325,20 +329,20 @@ class WebGPUNative(NativeDevice):
             self._gone = True
             self._destroy_when_unused()
             unfinished = list(self._in_flight.items())
-        for ticket, done in unfinished:
-            if forget(ticket) is not None:  # or another thread is about to call back
-                self._in_flight.pop(ticket, None)
+        for number, done in unfinished:
+            if forget(number) is not None:  # or another thread is about to call back
+                self._in_flight.pop(number, None)
                 done(DeviceLostError("the device was closed before the submitted work had ended"))
 
     def __del__(self) -> None:
-        for ticket in self._in_flight:
-            forget(ticket)
+        for number in self._in_flight:
+            forget(number)
 
-    def buffer_destroyed(self) -> None:
+    def buffer_destroyed(self, buffer: WebGPUBuffer) -> None:
         """Count a buffer out; the last one takes a closed device with it."""
-        with self._lock:
-            self._buffers -= 1
-            if self._gone:
+        self._alive.discard(id(buffer))
+        if self._gone:
+            with self._lock:
                 self._destroy_when_unused()
 
     def destroy_outside(self) -> None:
@@ -371,7 +375,7 @@ class WebGPUNative(NativeDevice):
 
     def _destroy_when_unused(self) -> None:
         """Destroy the wgpu device, unless arrays still look at its memory."""
-        if self._owned and not self._buffers:
+        if self._owned and not self._alive:
             self._owned = False
             expect_loss()
             type(self._gpu).destroy(self._gpu)
@@ -454,9 +458,9 @@ class WebGPUNative(NativeDevice):
 def _work_done(reference: weakref.ref[WebGPUNative]) -> Callable[[Ticket, bool, str], None]:
     """Return what is called back when work ends; it does not keep a device that nobody has."""
 
-    def called_back(ticket: Ticket, success: bool, message: str) -> None:
+    def called_back(number: Ticket, success: bool, message: str) -> None:
         alive = reference()
-        done = None if alive is None else alive._in_flight.pop(ticket, None)
+        done = None if alive is None else alive._in_flight.pop(number, None)
         if done is not None:
             done(None if success else DeviceLostError(f"submitted work did not end: {message}"))
 
