@@ -54,7 +54,10 @@ class Completion(Generic[T]):
     Thread-safe. The first `resolve` or `reject` wins; later ones do nothing and return False.
     """
 
-    __slots__ = ("_callbacks", "_error", "_lock", "_result", "_source", "after", "done", "what")
+    __slots__ = (
+        "__weakref__", "_callbacks", "_error", "_lock", "_result", "_source", "after", "done",
+        "what",
+    )  # fmt: skip
 
     def __init__(self, what: str, source: ProgressSource | None = None) -> None:
         self.what = what
@@ -74,6 +77,10 @@ class Completion(Generic[T]):
     def reject(self, error: BaseException) -> bool:
         """Deliver a failure; return whether it was the first delivery."""
         return self._deliver(None, error)
+
+    def settle(self, error: BaseException | None) -> None:
+        """Deliver a failure, or that there was none; for completions without a result."""
+        self._deliver(None, error)
 
     def add_callback(self, callback: Callable[[], None]) -> None:
         """Call `callback` on delivery, on the delivering thread; at once when already done."""

@@ -685,7 +685,17 @@ class RenderQueue(IRenderQueue):
                     if command_buffer.submitted:  # on another thread, in the meantime
                         raise self._problem(command_buffer)
                     command_buffer.recording.acquire(command_buffer, held)
-                return self._submit(checked)
+                self._serial += 1
+                native = device.native
+                completion: Completion[None] = Completion(f"submission {self._serial}", native)
+                for command_buffer in checked:
+                    command_buffer.submitted = True
+                handles = [command_buffer.handle for command_buffer in checked]
+                completion.after = native.submit(handles, completion)
+                submission = Submission(self._serial, completion)
+                for command_buffer in checked:
+                    command_buffer.recording.submitted(submission)
+                return submission
             finally:
                 for guard in held:
                     guard.release()
@@ -747,27 +757,6 @@ class RenderQueue(IRenderQueue):
 
     def on_work_done(self) -> Submission:
         return self.submit([])
-
-    def _submit(self, command_buffers: list[CommandBuffer]) -> Submission:
-        self._serial += 1
-        native = self._device.native
-        completion: Completion[None] = Completion(f"submission {self._serial}", native)
-
-        def done(error: PersError | None) -> None:
-            if error is None:
-                completion.resolve(None)
-            else:
-                completion.reject(error)
-
-        handles: list[Any] = []
-        for command_buffer in command_buffers:
-            handles.append(command_buffer.handle)
-            command_buffer.submitted = True
-        completion.after = native.submit(handles, done)
-        submission = Submission(self._serial, completion)
-        for command_buffer in command_buffers:
-            command_buffer.recording.submitted(submission)
-        return submission
 
     def _problem(self, command_buffer: object) -> ValidationError:
         """Return why something cannot be submitted."""

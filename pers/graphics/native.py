@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 import numpy.typing as npt
 
-from pers._completion import ProgressSource
+from pers._completion import Completion, ProgressSource
 from pers.buffers.core import Buffer, NativeBuffer
 from pers.buffers.types import BufferDesc
 from pers.errors import PersError
@@ -378,8 +378,10 @@ class NativeDevice(ProgressSource):
     def create_surface(self, canvas: Any, device: RenderDevice) -> ISurface: ...
 
     @abstractmethod
-    def submit(self, command_buffers: Sequence[Any], done: Done) -> int:
-        """Hand over command buffers; `done` is called when all submitted so far has ended.
+    def submit(self, command_buffers: Sequence[Any], completion: Completion[None]) -> int:
+        """Hand over command buffers; `completion` is settled when all submitted so far has ended.
+
+        Nobody is left to be told when it has no reference any more.
 
         Returns:
             A number that `drive` finds in `Completion.after`; 0 where it has no use for one.

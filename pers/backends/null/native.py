@@ -270,7 +270,9 @@ class NullNative(NativeDevice):
         tape.check()
         return NullBundle(self.live, tape)
 
-    def submit(self, command_buffers: Sequence[NullCommandBuffer], done: Done) -> int:
+    def submit(
+        self, command_buffers: Sequence[NullCommandBuffer], completion: Completion[None]
+    ) -> int:
         tapes = [command_buffer.tape for command_buffer in command_buffers]
         buffers = set[NullBuffer]().union(*(tape.buffers for tape in tapes))
         commands: list[Command] = []
@@ -281,7 +283,9 @@ class NullNative(NativeDevice):
             self._check_alive()
             self._counters.submits += 1
             end = self.clock.submission_end(self._queue_end)
-            self._enqueue(end, Work(self, commands, done, self.faults.take_loss()), buffers)
+            self._enqueue(
+                end, Work(self, commands, completion.settle, self.faults.take_loss()), buffers
+            )
         return 0
 
     def write_buffer(self, buffer: Buffer, offset: int, data: npt.NDArray[Any]) -> None:

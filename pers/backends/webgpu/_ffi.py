@@ -143,26 +143,28 @@ def label_view(label: str) -> tuple[Any, int]:
 
 # The C library calls back with a ticket; the callbacks themselves live for ever, so that a call
 # that comes late, when everything around it is gone, finds nothing to do instead of freed memory.
+_MAPPED = lib.WGPUMapAsyncStatus_Success
+_DONE = lib.WGPUQueueWorkDoneStatus_Success
 _MODE = lib.WGPUCallbackMode_AllowProcessEvents
 _waiting: dict[Ticket, Callback] = {}
 _zero = ffi.cast("char *", 0)
 _tickets: Iterator[Ticket] = map(_zero.__add__, itertools.count(1))
 
 
-def _called_back(success: bool, message: Any, userdata: Any) -> None:
-    callback = _waiting.pop(userdata, None)
-    if callback is not None:
-        callback(userdata, success, "" if success else str(_api.from_c_string_view(message)))
-
-
 @ffi.callback("void(WGPUMapAsyncStatus, WGPUStringView, void *, void *)")  # type: ignore[untyped-decorator]
-def _on_map(status: int, message: Any, userdata: Any, _: Any) -> None:
-    _called_back(status == lib.WGPUMapAsyncStatus_Success, message, userdata)
+def _on_map(status: int, message: Any, number: Any, _: Any) -> None:
+    callback = _waiting.pop(number, None)
+    if callback is not None:
+        done = status == _MAPPED
+        callback(number, done, "" if done else str(_api.from_c_string_view(message)))
 
 
 @ffi.callback("void(WGPUQueueWorkDoneStatus, WGPUStringView, void *, void *)")  # type: ignore[untyped-decorator]
-def _on_work_done(status: int, message: Any, userdata: Any, _: Any) -> None:
-    _called_back(status == lib.WGPUQueueWorkDoneStatus_Success, message, userdata)
+def _on_work_done(status: int, message: Any, number: Any, _: Any) -> None:
+    callback = _waiting.pop(number, None)
+    if callback is not None:
+        done = status == _DONE
+        callback(number, done, "" if done else str(_api.from_c_string_view(message)))
 
 
 def map_info(callback: Callback) -> tuple[Any, Ticket]:

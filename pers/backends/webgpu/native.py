@@ -114,6 +114,8 @@ class WebGPUNative(NativeDevice):
         self._writes_pending = False
         self._on_lost: Callable[[DeviceLostInfo], None] | None = None
         self._in_flight: dict[Ticket, Done] = {}
+        self._last: weakref.ref[Completion[None]] | None = None
+        self._is_shared = not owned  # with an application that submits to the same queue
         self._work_done = _work_done(weakref.ref(self))
         self._work_info = work_info()
         self._watcher = _Watcher(self._poll_device)
@@ -146,14 +148,22 @@ class WebGPUNative(NativeDevice):
     # Progress
 
     def poll(self) -> None:
+        if self._last is not None:
+            with self._lock:
+                self._watch_last()
         self._poll_device()
         if self._maybe_lost:
             self._look_for_loss()
 
     def watch(self, completion: Completion[Any]) -> None:
+        with self._lock:
+            self._watch_last()
         self._watcher.watch(completion)
 
     def drive(self, completion: Completion[Any]) -> None:
+        if self._last is not None:
+            with self._lock:
+                self._watch_last()
         if completion.after:
             index = new(SUBMISSION_INDEX, completion.after)
             lib.wgpuDevicePoll(self.internal, True, index)
@@ -266,7 +276,7 @@ class WebGPUNative(NativeDevice):
 
     # Work
 
-    def submit(self, command_buffers: Sequence[Any], done: Done) -> int:
+    def submit(self, command_buffers: Sequence[Any], completion: Completion[None]) -> int:
         count = len(command_buffers)
         handles = NULL
         if count:
@@ -277,12 +287,27 @@ class WebGPUNative(NativeDevice):
             if self._gone:
                 self._check_there("submit")
             self._writes_pending = False
+            self._watch_last()
             index: int = _submit(self._queue, count, handles)
+            self._last = weakref.ref(completion)
+            if self._is_shared:
+                self._watch_last()
+        return index
+
+    def _watch_last(self) -> None:
+        """Have the library call back at the end of the last submission. Under the lock.
+
+        The call back costs as much as a small submit. So it is asked for only when somebody looks
+        whether the work has ended, or at the next submit, after which it would come too late; and
+        not at all when nobody has the `Submission` any more.
+        """
+        last, self._last = self._last, None
+        completion = None if last is None else last()
+        if completion is not None:
             number = ticket(self._work_done)
-            self._in_flight[number] = done
+            self._in_flight[number] = completion.settle
             self._work_info.userdata1 = number
             _on_work_done(self._queue, self._work_info[0])
-        return index
 
     def write_buffer(self, buffer: Buffer, offset: int, data: npt.NDArray[Any]) -> None:
         try:
@@ -320,6 +345,7 @@ class WebGPUNative(NativeDevice):
             with self._lock:
                 if not self._gone:
                     self._writes_pending = False
+                    self._watch_last()
                     lib.wgpuQueueSubmit(self._queue, 0, NULL)
 
     # The end
@@ -327,6 +353,7 @@ class WebGPUNative(NativeDevice):
     def destroy(self) -> None:
         with self._lock:
             self._gone = True
+            self._watch_last()
             self._destroy_when_unused()
             unfinished = list(self._in_flight.items())
         for number, done in unfinished:
@@ -411,6 +438,7 @@ class WebGPUNative(NativeDevice):
         render_pass.end()
         with self._lock:
             self._check_there("create query set")
+            self._watch_last()
             self._gpu.queue.submit([encoder.finish()])
 
     def _rehearse(
