@@ -143,7 +143,9 @@ class WebGPUBuffer(Owned, NativeBuffer):
             self._forget_map()
         if self.internal is not None:
             _destroy(self.internal)
-        self._device.buffer_destroyed(self)
+        self._device.buffers.discard(id(self))
+        if self._device.gone:
+            self._device.buffer_destroyed()
 
     def _forget_map(self) -> None:
         number, self._pending_map = self._pending_map, None

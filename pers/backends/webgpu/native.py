@@ -109,8 +109,10 @@ class WebGPUNative(NativeDevice):
         """The `WGPUDevice`."""
         self._queue = gpu_device.queue._internal
         self._lock = threading.RLock()
-        self._gone = False
-        self._alive: set[int] = set()  # buffers by `id`; adding and discarding takes no lock
+        self.gone = False
+        """Whether it was closed."""
+        self.buffers: set[int] = set()
+        """The buffers that are not destroyed, by `id`: adding and discarding takes no lock."""
         self._writes_pending = False
         self._on_lost: Callable[[DeviceLostInfo], None] | None = None
         self._in_flight: dict[Ticket, Done] = {}
@@ -165,8 +167,9 @@ class WebGPUNative(NativeDevice):
             with self._lock:
                 self._watch_last()
         if completion.after:
-            index = new(SUBMISSION_INDEX, completion.after)
-            lib.wgpuDevicePoll(self.internal, True, index)
+            lib.wgpuDevicePoll(self.internal, True, new(SUBMISSION_INDEX, completion.after))
+        if completion.done:
+            return
         backoff = Backoff()
         while not completion.done:  # another thread delivers it, or nothing submitted is to end
             backoff.nap()
@@ -190,7 +193,7 @@ class WebGPUNative(NativeDevice):
             buffer = WebGPUBuffer(self, desc, mapped=mapped)
         except Exception as error:
             raise translate(error, f"create buffer {desc.debug_name!r}") from None
-        self._alive.add(id(buffer))
+        self.buffers.add(id(buffer))
         return buffer
 
     def create_texture(self, descriptor: TextureDescriptor) -> NativeTexture:
@@ -284,7 +287,7 @@ class WebGPUNative(NativeDevice):
         if self._maybe_lost:
             self._look_for_loss()
         with self._lock:
-            if self._gone:
+            if self.gone:
                 self._check_there("submit")
             self._writes_pending = False
             self._watch_last()
@@ -343,7 +346,7 @@ class WebGPUNative(NativeDevice):
         """Have queue writes executed now: a map does not wait for those that nothing follows."""
         if self._writes_pending:
             with self._lock:
-                if not self._gone:
+                if not self.gone:
                     self._writes_pending = False
                     self._watch_last()
                     lib.wgpuQueueSubmit(self._queue, 0, NULL)
@@ -352,7 +355,7 @@ class WebGPUNative(NativeDevice):
 
     def destroy(self) -> None:
         with self._lock:
-            self._gone = True
+            self.gone = True
             self._watch_last()
             self._destroy_when_unused()
             unfinished = list(self._in_flight.items())
@@ -365,12 +368,10 @@ class WebGPUNative(NativeDevice):
         for number in self._in_flight:
             forget(number)
 
-    def buffer_destroyed(self, buffer: WebGPUBuffer) -> None:
-        """Count a buffer out; the last one takes a closed device with it."""
-        self._alive.discard(id(buffer))
-        if self._gone:
-            with self._lock:
-                self._destroy_when_unused()
+    def buffer_destroyed(self) -> None:
+        """Let the last buffer take a closed device with it."""
+        with self._lock:
+            self._destroy_when_unused()
 
     def destroy_outside(self) -> None:
         """Destroy the wgpu device for the application, which called its `destroy`."""
@@ -378,7 +379,7 @@ class WebGPUNative(NativeDevice):
             self._owned = True
         self._tell_loss("destroyed", "the application destroyed the wgpu device")
         with self._lock:
-            if not self._gone:  # nobody listens any more
+            if not self.gone:  # nobody listens any more
                 self.destroy()
             self._destroy_when_unused()
 
@@ -389,7 +390,7 @@ class WebGPUNative(NativeDevice):
     def _look_for_loss(self) -> None:
         """Ask the device for something small; a lost one says so."""
         self._maybe_lost = False
-        if self._gone:
+        if self.gone:
             return
         try:
             self.create_encoder("is the device there?").finish()
@@ -402,14 +403,14 @@ class WebGPUNative(NativeDevice):
 
     def _destroy_when_unused(self) -> None:
         """Destroy the wgpu device, unless arrays still look at its memory."""
-        if self._owned and not self._alive:
+        if self._owned and not self.buffers:
             self._owned = False
             expect_loss()
             type(self._gpu).destroy(self._gpu)
             self._poll_device()
 
     def _check_there(self, call: str) -> None:
-        if self._gone:
+        if self.gone:
             raise DeviceLostError(f"{call}: the device was closed; open a new one")
 
     def _pipeline_layout(self, layouts: Sequence[BindGroupLayout]) -> Any:
