@@ -77,4 +77,4 @@ def table_of_integers(values: npt.ArrayLike, what: str) -> npt.NDArray[np.int64]
         raise ValidationError(f"{what} have one or two dimensions, not {given.ndim}")
     if given.dtype == np.uint64:
         given = np.minimum(given, np.uint64(MAX_INT))
-    return given.astype(np.int64)
+    return given.astype(np.int64, order="C")

@@ -335,7 +335,7 @@ class RenderCommands(PassBase, IRenderCommands):
         if not group.offset_limits and count:
             self._draws.set_bind_group(index, group.native, ())  # once is enough
             return None, none
-        return group.native, given.astype(np.uint32)
+        return group.native, given.astype(np.uint32, order="C")
 
 
 class RenderPass(RenderCommands, IRenderPass):
