@@ -69,7 +69,7 @@ class WebGPUBuffer(Owned, NativeBuffer):
         label = label_view(desc.debug_name)
         usage = int(desc.usage)
         fields = (NULL, label, buffer_usage(usage), desc.size, mapped)
-        super().__init__(create_native(device.internal, new(_DESCRIPTOR, fields)))
+        super().__init__(create_native(device.gpu._internal, new(_DESCRIPTOR, fields)))
         self._device = device
         self._desc = desc
         self._mapped_at_creation = mapped

@@ -103,11 +103,12 @@ class WebGPUNative(NativeDevice):
             gpu_device: The `wgpu.GPUDevice`.
             owned: Whether `destroy` may destroy it; not when an application lent it.
         """
-        self._gpu = gpu_device
+        # What C functions take is asked for each time: when all is garbage, a finalizer may have
+        # released it by the time another one calls.
+        self.gpu = gpu_device
+        """The `wgpu.GPUDevice`."""
         self._owned = owned
-        self.internal = gpu_device._internal
-        """The `WGPUDevice`."""
-        self._queue = gpu_device.queue._internal
+        self._queue = gpu_device.queue
         self._lock = threading.RLock()
         self.gone = False
         """Whether it was closed."""
@@ -128,21 +129,21 @@ class WebGPUNative(NativeDevice):
 
     @property
     def handle(self) -> Any:
-        return self._gpu
+        return self.gpu
 
     @property
     def info(self) -> DeviceInfo:
-        return device_info(self._gpu.adapter)
+        return device_info(self.gpu.adapter)
 
     @property
     def limits(self) -> DeviceLimits:
-        given = self._gpu.limits
+        given = self.gpu.limits
         names = DeviceLimits.__annotations__
         return DeviceLimits(**{name: int(given[name.replace("_", "-")]) for name in names})
 
     @property
     def features(self) -> frozenset[str]:
-        return frozenset(self._gpu.features)
+        return frozenset(self.gpu.features)
 
     def on_lost(self, callback: Callable[[DeviceLostInfo], None]) -> None:
         self._on_lost = callback
@@ -167,7 +168,7 @@ class WebGPUNative(NativeDevice):
             with self._lock:
                 self._watch_last()
         if completion.after:
-            lib.wgpuDevicePoll(self.internal, True, new(SUBMISSION_INDEX, completion.after))
+            lib.wgpuDevicePoll(self.gpu._internal, True, new(SUBMISSION_INDEX, completion.after))
         if completion.done:
             return
         backoff = Backoff()
@@ -176,7 +177,9 @@ class WebGPUNative(NativeDevice):
             self.poll()
 
     def _poll_device(self) -> None:
-        lib.wgpuDevicePoll(self.internal, False, NULL)
+        internal = self.gpu._internal
+        if internal is not None:
+            lib.wgpuDevicePoll(internal, False, NULL)
 
     # Making things
 
@@ -198,17 +201,17 @@ class WebGPUNative(NativeDevice):
 
     def create_texture(self, descriptor: TextureDescriptor) -> NativeTexture:
         try:
-            return DeviceTexture(self._gpu, descriptor)
+            return DeviceTexture(self.gpu, descriptor)
         except Exception as error:
             raise translate(error, f"create texture {descriptor.label!r}") from None
 
     def create_sampler(self, descriptor: SamplerDescriptor) -> Any:
         with translated(f"create sampler {descriptor.label!r}"):
-            return self._gpu.create_sampler(**descriptors.sampler(descriptor))
+            return self.gpu.create_sampler(**descriptors.sampler(descriptor))
 
     def create_shader_module(self, code: str, label: str) -> Any:
         with translated(f"create shader module {label!r}"):
-            return self._gpu.create_shader_module(label=label, code=code)
+            return self.gpu.create_shader_module(label=label, code=code)
 
     def create_bind_group(
         self,
@@ -219,21 +222,21 @@ class WebGPUNative(NativeDevice):
         try:
             view = label_view(label)
             struct, _kept = descriptors.bind_group(resources, self._layout(layout), view)
-            internal = _create_bind_group(self.internal, struct)
+            internal = _create_bind_group(self.gpu._internal, struct)
         except Exception as error:
             raise translate(error, f"create bind group {label!r}") from None
-        return WebGPUBindGroup(internal, self._gpu, label)
+        return WebGPUBindGroup(internal, self.gpu, label)
 
     def create_render_pipeline(self, descriptor: RenderPipelineDescriptor, shader: Any) -> Any:
         with translated(f"create render pipeline {descriptor.label!r}"):
             layout = self._pipeline_layout(descriptor.bind_groups)
-            return self._gpu.create_render_pipeline(
+            return self.gpu.create_render_pipeline(
                 **descriptors.render_pipeline(descriptor, shader, layout)
             )
 
     def create_compute_pipeline(self, descriptor: ComputePipelineDescriptor, shader: Any) -> Any:
         with translated(f"create compute pipeline {descriptor.label!r}"):
-            return self._gpu.create_compute_pipeline(
+            return self.gpu.create_compute_pipeline(
                 label=descriptor.label,
                 layout=self._pipeline_layout(descriptor.bind_groups),
                 compute={"module": shader, "entry_point": descriptor.entry},
@@ -243,7 +246,7 @@ class WebGPUNative(NativeDevice):
         self, kind: Literal["occlusion", "timestamp"], count: int, label: str
     ) -> Any:
         with translated(f"create query set {label!r}"):
-            queries = self._gpu.create_query_set(label=label, type=kind, count=count)
+            queries = self.gpu.create_query_set(label=label, type=kind, count=count)
             if kind == "occlusion":
                 self._zero_queries(queries, count)
             return queries
@@ -253,7 +256,7 @@ class WebGPUNative(NativeDevice):
 
     def create_encoder(self, label: str) -> NativeEncoder:
         try:
-            return WebGPUEncoder(self.internal, label)
+            return WebGPUEncoder(self.gpu._internal, label)
         except Exception as error:
             raise translate(error, f"create encoder {label!r}") from None
 
@@ -263,7 +266,7 @@ class WebGPUNative(NativeDevice):
         self._rehearse(targets, record, label)
         depth = None if targets.depth_format is None else targets.depth_format.value
         with translated(f"render bundle {label!r}"):
-            encoder = self._gpu.create_render_bundle_encoder(
+            encoder = self.gpu.create_render_bundle_encoder(
                 label=label,
                 color_formats=[texture_format.value for texture_format in targets.color_formats],
                 depth_stencil_format=depth,
@@ -275,7 +278,7 @@ class WebGPUNative(NativeDevice):
     def create_surface(self, canvas: Any, device: RenderDevice) -> ISurface:
         from pers.backends.webgpu.surface import WebGPUSurface
 
-        return WebGPUSurface(canvas, device, self._gpu)
+        return WebGPUSurface(canvas, device, self.gpu)
 
     # Work
 
@@ -291,7 +294,7 @@ class WebGPUNative(NativeDevice):
                 self._check_there("submit")
             self._writes_pending = False
             self._watch_last()
-            index: int = _submit(self._queue, count, handles)
+            index: int = _submit(self._queue._internal, count, handles)
             self._last = weakref.ref(completion)
             if self._is_shared:
                 self._watch_last()
@@ -310,12 +313,12 @@ class WebGPUNative(NativeDevice):
             number = ticket(self._work_done)
             self._in_flight[number] = completion.settle
             self._work_info.userdata1 = number
-            _on_work_done(self._queue, self._work_info[0])
+            _on_work_done(self._queue._internal, self._work_info[0])
 
     def write_buffer(self, buffer: Buffer, offset: int, data: npt.NDArray[Any]) -> None:
         try:
             internal = buffer.native.internal
-            _write_buffer(self._queue, internal, offset, memory_of(data), data.nbytes)
+            _write_buffer(self._queue._internal, internal, offset, memory_of(data), data.nbytes)
         except Exception as error:
             raise translate(error, f"write_buffer to {buffer.label}") from None
         self._writes_pending = True
@@ -327,7 +330,7 @@ class WebGPUNative(NativeDevice):
         row = width * target.texture.format.bytes_per_pixel
         try:
             _write_texture(
-                self._queue,
+                self._queue._internal,
                 descriptors.texel_texture(target),
                 memory_of(data),
                 data.nbytes,
@@ -349,7 +352,7 @@ class WebGPUNative(NativeDevice):
                 if not self.gone:
                     self._writes_pending = False
                     self._watch_last()
-                    lib.wgpuQueueSubmit(self._queue, 0, NULL)
+                    lib.wgpuQueueSubmit(self._queue._internal, 0, NULL)
 
     # The end
 
@@ -406,7 +409,7 @@ class WebGPUNative(NativeDevice):
         if self._owned and not self.buffers:
             self._owned = False
             expect_loss()
-            type(self._gpu).destroy(self._gpu)
+            type(self.gpu).destroy(self.gpu)
             self._poll_device()
 
     def _check_there(self, call: str) -> None:
@@ -414,19 +417,19 @@ class WebGPUNative(NativeDevice):
             raise DeviceLostError(f"{call}: the device was closed; open a new one")
 
     def _pipeline_layout(self, layouts: Sequence[BindGroupLayout]) -> Any:
-        return self._gpu.create_pipeline_layout(
+        return self.gpu.create_pipeline_layout(
             bind_group_layouts=[self._layout(layout) for layout in layouts]
         )
 
     def _make_layout(self, layout: BindGroupLayout) -> Any:
-        return self._gpu.create_bind_group_layout(entries=descriptors.bind_group_layout(layout))
+        return self.gpu.create_bind_group_layout(entries=descriptors.bind_group_layout(layout))
 
     def _zero_queries(self, queries: Any, count: int) -> None:
         """Count nothing with each query, since one that never counted resolves to old memory."""
-        texture = self._gpu.create_texture(
+        texture = self.gpu.create_texture(
             size=(1, 1, 1), format="rgba8unorm", usage=wgpu.TextureUsage.RENDER_ATTACHMENT
         )
-        encoder = self._gpu.create_command_encoder(label="zero queries")
+        encoder = self.gpu.create_command_encoder(label="zero queries")
         render_pass = encoder.begin_render_pass(
             color_attachments=[
                 {"view": texture.create_view(), "load_op": "clear", "store_op": "discard"}
@@ -440,7 +443,7 @@ class WebGPUNative(NativeDevice):
         with self._lock:
             self._check_there("create query set")
             self._watch_last()
-            self._gpu.queue.submit([encoder.finish()])
+            self.gpu.queue.submit([encoder.finish()])
 
     def _rehearse(
         self, targets: Targets, record: Callable[[NativeRenderCommands], None], label: str
@@ -451,7 +454,7 @@ class WebGPUNative(NativeDevice):
         """
 
         def view(texture_format: str) -> Any:
-            return self._gpu.create_texture(
+            return self.gpu.create_texture(
                 size=(1, 1, 1),
                 format=texture_format,
                 usage=wgpu.TextureUsage.RENDER_ATTACHMENT,
@@ -467,7 +470,7 @@ class WebGPUNative(NativeDevice):
                     depth["depth_clear_value"] = 1.0
                 if "stencil" in targets.depth_format.value:
                     depth |= {"stencil_load_op": "clear", "stencil_store_op": "discard"}
-            encoder = self._gpu.create_command_encoder(label=f"rehearsal of {label}")
+            encoder = self.gpu.create_command_encoder(label=f"rehearsal of {label}")
             render_pass = encoder.begin_render_pass(
                 color_attachments=[
                     {
