@@ -332,8 +332,9 @@ class RenderCommands(PassBase, IRenderCommands):
                 row = int(bad.argmax())
                 raise group.offset_error(place, int(column[row]), f"{what}: draw {row}")
         self._recording.use_group(group)
-        if not group.offset_limits and count:
-            self._draws.set_bind_group(index, group.native, ())  # once is enough
+        if not group.offset_limits:
+            if count:
+                self._draws.set_bind_group(index, group.native, ())  # once is enough
             return None, none
         return group.native, given.astype(np.uint32, order="C")
 

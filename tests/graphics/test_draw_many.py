@@ -268,6 +268,7 @@ def test_a_group_without_dynamic_bindings(device: IRenderDevice, make: Maker) ->
     encoder = device.create_command_encoder()
     with encoder.begin_render_pass(frame) as render_pass:
         render_pass.set_pipeline(drawing)
+        render_pass.draw_many([], bind_group=group)
         render_pass.draw_many([3, 3], bind_group=group)
         with pytest.raises(ValidationError, match="takes 0 dynamic offsets, not 1"):
             render_pass.draw_many([3, 3], bind_group=group, dynamic_offsets=[0, 0])

@@ -85,8 +85,13 @@ _errors: Any = _api.error_handler
 _error_types: dict[str, type[Exception]] = _helpers.ERROR_TYPES
 
 
-def checked(function: Any) -> Callable[..., Any]:
-    """Return a C function that raises the error it meets, if the library can report it."""
+def checked(function: Any, release: Any = None) -> Callable[..., Any]:
+    """Return a C function that raises the error it meets, if the library can report it.
+
+    Args:
+        function: The C function.
+        release: The C function that gives back what `function` made, also when that is invalid.
+    """
     threads = _errors._per_thread_data
 
     def call(*arguments: Any) -> Any:
@@ -101,6 +106,8 @@ def checked(function: Any) -> Callable[..., Any]:
         finally:
             slots.pop()
         if slot.message is not None:
+            if release is not None and result:
+                release(result)
             raise _error_types.get(slot.type, wgpu.GPUError)(slot.message)
         return result
 

@@ -42,7 +42,7 @@ _NUMBER = ffi.typeof("uintptr_t")
 _SMALL = 1 << 16
 """Bytes up to which a copy that holds the interpreter is faster than one that lets go of it."""
 
-create_native = checked(lib.wgpuDeviceCreateBuffer)
+create_native = checked(lib.wgpuDeviceCreateBuffer, lib.wgpuBufferRelease)
 _map = checked(lib.wgpuBufferMapAsync)
 _unmap = checked(lib.wgpuBufferUnmap)
 _destroy = lib.wgpuBufferDestroy

@@ -56,9 +56,13 @@ _OFFSET_POINTER = ffi.typeof("uint32_t *")
 _LOAD, _CLEAR, _STORE = lib.WGPULoadOp_Load, lib.WGPULoadOp_Clear, lib.WGPUStoreOp_Store
 _NO_DEPTH_SLICE = lib.WGPU_DEPTH_SLICE_UNDEFINED
 
-_create_encoder = checked(lib.wgpuDeviceCreateCommandEncoder)
-_begin_render_pass = checked(lib.wgpuCommandEncoderBeginRenderPass)
-_begin_compute_pass = checked(lib.wgpuCommandEncoderBeginComputePass)
+_create_encoder = checked(lib.wgpuDeviceCreateCommandEncoder, lib.wgpuCommandEncoderRelease)
+_begin_render_pass = checked(
+    lib.wgpuCommandEncoderBeginRenderPass, lib.wgpuRenderPassEncoderRelease
+)
+_begin_compute_pass = checked(
+    lib.wgpuCommandEncoderBeginComputePass, lib.wgpuComputePassEncoderRelease
+)
 _copy_buffer_to_texture = checked(lib.wgpuCommandEncoderCopyBufferToTexture)
 _copy_texture_to_buffer = checked(lib.wgpuCommandEncoderCopyTextureToBuffer)
 _copy_texture_to_texture = checked(lib.wgpuCommandEncoderCopyTextureToTexture)
@@ -66,7 +70,7 @@ _resolve_query_set = checked(lib.wgpuCommandEncoderResolveQuerySet)
 # What is wrong with these is kept until the encoder is finished, as with draws.
 _copy_buffer_to_buffer = lib.wgpuCommandEncoderCopyBufferToBuffer
 _clear_buffer = lib.wgpuCommandEncoderClearBuffer
-_finish = checked(lib.wgpuCommandEncoderFinish)
+_finish = checked(lib.wgpuCommandEncoderFinish, lib.wgpuCommandBufferRelease)
 _end_render_pass = checked(lib.wgpuRenderPassEncoderEnd)
 _end_compute_pass = checked(lib.wgpuComputePassEncoderEnd)
 

@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     from pers.graphics.interfaces import ISurface
 
 
-_create_bind_group = checked(lib.wgpuDeviceCreateBindGroup)
+_create_bind_group = checked(lib.wgpuDeviceCreateBindGroup, lib.wgpuBindGroupRelease)
 _write_buffer = checked(lib.wgpuQueueWriteBuffer)
 _write_texture = checked(lib.wgpuQueueWriteTexture)
 _submit = lib.wgpuQueueSubmitForIndex

@@ -18,8 +18,8 @@ _DESCRIPTOR = ffi.typeof("WGPUTextureDescriptor *")
 _DIMENSION = lib.WGPUTextureDimension_2D
 _FORMATS = {each: enummap[f"TextureFormat.{each.value}"] for each in TextureFormat}
 
-_create_texture = checked(lib.wgpuDeviceCreateTexture)
-_create_view = checked(lib.wgpuTextureCreateView)
+_create_texture = checked(lib.wgpuDeviceCreateTexture, lib.wgpuTextureRelease)
+_create_view = checked(lib.wgpuTextureCreateView, lib.wgpuTextureViewRelease)
 
 
 class WebGPUView(Owned):
