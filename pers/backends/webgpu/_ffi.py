@@ -82,7 +82,7 @@ class _Slot:
 
 
 _errors: Any = _api.error_handler
-_error_types: dict[str, type[Exception]] = _helpers.ERROR_TYPES
+_error_types: Any = _helpers.ERROR_TYPES
 
 
 def checked(function: Any, release: Any = None) -> Callable[..., Any]:
