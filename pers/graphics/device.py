@@ -94,6 +94,8 @@ from pers.textures import (
 
 logger = logging.getLogger("pers.graphics")
 
+_DEFAULT_SAMPLER = SamplerDescriptor()
+
 Made = TypeVar("Made", bound=Buffer)
 
 _UNIFORM = int(BufferUsage.UNIFORM)
@@ -197,7 +199,7 @@ class RenderDevice(IRenderDevice):
     def create_sampler(self, descriptor: SamplerDescriptor | None = None) -> ISampler:
         self.check_alive("create_sampler")
         if descriptor is None:
-            descriptor = SamplerDescriptor()
+            descriptor = _DEFAULT_SAMPLER
         of_type(descriptor, SamplerDescriptor, "create_sampler")
         return Sampler(self, descriptor.label, self.native.create_sampler(descriptor))
 

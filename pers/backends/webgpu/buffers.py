@@ -143,9 +143,10 @@ class WebGPUBuffer(Owned, NativeBuffer):
             self._forget_map()
         if self.internal is not None:
             _destroy(self.internal)
-        self._device.buffers.discard(id(self))
-        if self._device.gone:
-            self._device.buffer_destroyed()
+        device = self._device
+        device.buffers.discard(id(self))
+        if device.gone:
+            device.buffer_destroyed()
 
     def _forget_map(self) -> None:
         number, self._pending_map = self._pending_map, None
