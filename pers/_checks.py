@@ -26,6 +26,8 @@ def whole_number(
 
     Anything with ``__index__`` counts as whole (NumPy integers do); floats, NaN and bools do not.
     """
+    if type(value) is int and minimum <= value <= maximum:
+        return value
     if isinstance(value, bool):
         raise error(f"{what} must be a whole number, not {value!r}")
     try:

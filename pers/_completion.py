@@ -42,7 +42,10 @@ class ProgressSource(ABC):
 
     @abstractmethod
     def drive(self, completion: Completion[Any]) -> None:
-        """Block the calling thread until `completion` is done, in the fastest way there is."""
+        """Block the calling thread until `completion` is done, in the fastest way there is.
+
+        It may be done already, as far as nobody has polled.
+        """
 
 
 class Completion(Generic[T]):
@@ -51,7 +54,10 @@ class Completion(Generic[T]):
     Thread-safe. The first `resolve` or `reject` wins; later ones do nothing and return False.
     """
 
-    __slots__ = ("_callbacks", "_error", "_lock", "_result", "_source", "after", "done", "what")
+    __slots__ = (
+        "__weakref__", "_callbacks", "_error", "_lock", "_result", "_source", "after", "done",
+        "what",
+    )  # fmt: skip
 
     def __init__(self, what: str, source: ProgressSource | None = None) -> None:
         self.what = what
@@ -71,6 +77,10 @@ class Completion(Generic[T]):
     def reject(self, error: BaseException) -> bool:
         """Deliver a failure; return whether it was the first delivery."""
         return self._deliver(None, error)
+
+    def settle(self, error: BaseException | None) -> None:
+        """Deliver a failure, or that there was none; for completions without a result."""
+        self._deliver(None, error)
 
     def add_callback(self, callback: Callable[[], None]) -> None:
         """Call `callback` on delivery, on the delivering thread; at once when already done."""
@@ -105,10 +115,10 @@ class Completion(Generic[T]):
         Raises:
             WaitTimeoutError: When the time is up; the work itself goes on.
         """
-        if not self.poll():
+        if not self.done:
             if timeout is None and self._source is not None:
                 self._source.drive(self)
-            else:
+            elif not self.poll():
                 self._wait_for_delivery(timeout)
         return self.result()
 

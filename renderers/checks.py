@@ -5,6 +5,7 @@ A check is recorded with its frame and compared frames later, so that nothing wa
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -45,7 +46,7 @@ def words_of(data: npt.NDArray[Any]) -> Words:
 
 def digest_of(words: Words) -> Words:
     """Return what ``digest.wgsl`` makes of `words`: sum, parity, weighted sum and count."""
-    odd_numbers = 2 * np.arange(len(words), dtype=np.uint32) + np.uint32(1)
+    odd_numbers = _odd_numbers(len(words))
     return np.array(
         [
             np.sum(words, dtype=np.uint32),
@@ -55,6 +56,11 @@ def digest_of(words: Words) -> Words:
         ],
         np.uint32,
     )
+
+
+@functools.lru_cache(maxsize=1)
+def _odd_numbers(count: int) -> Words:
+    return 2 * np.arange(count, dtype=np.uint32) + np.uint32(1)
 
 
 @attrs.frozen(eq=False)

@@ -33,6 +33,7 @@ from pers import (
     TextureFormat,
     TextureUsage,
 )
+from pers._completion import Completion
 
 ROOT = Path(__file__).resolve().parent.parent
 BACKENDS = ("null", "webgpu")
@@ -268,6 +269,16 @@ def address_of(array: npt.NDArray[Any]) -> int:
     """Return where an array's first item is."""
     address: int = array.__array_interface__["data"][0]
     return address
+
+
+def told(done: Callable[[object], object]) -> Completion[None]:
+    """Return a completion that calls `done` with its error, or with None."""
+
+    class Told(Completion[None]):
+        def settle(self, error: BaseException | None) -> None:
+            done(error)
+
+    return Told("told")
 
 
 def live(device: IRenderDevice, kind: str = "Buffer") -> int:

@@ -112,9 +112,9 @@ MUTATIONS = [
     Mutation(
         "a command buffer is submitted twice",
         RenderQueue,
-        "_check",
-        "if command_buffer.submitted:",
-        "if False:",
+        "submit",
+        "command_buffer.submitted = True",
+        "pass",
     ),
     Mutation(
         "copies reach beyond the buffer",
@@ -127,7 +127,7 @@ MUTATIONS = [
         "copies ignore usages",
         CommandEncoder,
         "_buffer",
-        "if not core.usage & usage:",
+        "if not core.usage_bits & usage:",
         "if False:",
     ),
     Mutation(

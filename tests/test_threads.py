@@ -357,7 +357,7 @@ class Inside:
     """Holds a thread inside a native call of a buffer, for as long as the block lasts."""
 
     def __init__(self, buffer: Any, method: str, call: Callable[[], object]) -> None:
-        self._native = buffer._native
+        self._native = buffer.native
         self._method = method
         self._real = getattr(self._native, method)
         self._entered, self._leave = threading.Event(), threading.Event()
@@ -460,7 +460,7 @@ def test_eight_threads_end_one_buffer(device: IRenderDevice) -> None:
 def test_never_ready_between_pending_and_mapped(device: IRenderDevice) -> None:
     """The news of a map may come on one thread while another looks whether it can map."""
     buffer: Any = Maker(device).mappable()
-    native, address, seen = buffer._native, buffer._native.address, []
+    native, address, seen = buffer.native, buffer.native.address, []
 
     def watched(*arguments: int) -> int:
         seen.append(buffer.state)

@@ -236,6 +236,11 @@ class StagingBelt:
         """Whether copies wait for a submit."""
         return self._encoder is not None
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the next submit concerns the belt: `take_pending` and `submitted` are due."""
+        return self._encoder is not None or self._has_queue_writes or not self._is_alone
+
     def submit_pending(self) -> None:
         """Submit copies that wait for that, if there are any."""
         if self._encoder is not None:

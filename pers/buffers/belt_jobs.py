@@ -14,7 +14,7 @@ from pers._tracking import Trackable
 from pers.buffers.core import Buffer, core_buffer
 from pers.buffers.interfaces import IBuffer
 from pers.buffers.mapped_range import as_bytes_array, as_plain_array
-from pers.buffers.types import COPY_ALIGNMENT
+from pers.buffers.types import COPY_ALIGNMENT, BufferUsage
 from pers.errors import BufferRangeError, BufferUsageError, ValidationError
 from pers.textures import (
     ITexture,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 PIXEL_ALIGNMENT = 512
 """Where pixels start in staging memory (bytes): D3D12 takes no other places."""
 
+_COPY_DST = int(BufferUsage.COPY_DST)
 _BYTE = np.dtype(np.uint8)
 _PLAIN = "biufc"
 """Kinds of dtypes that are plain bytes for sure; `as_plain_array` looks closer at the rest."""
@@ -65,10 +66,10 @@ class BufferJob:
             (offset | job.nbytes) % COPY_ALIGNMENT
             or not 0 <= offset <= core.size - job.nbytes
             or core.owner is not owner
-            or not core.is_copy_target
+            or not core.usage_bits & _COPY_DST
         ):
             job._refuse()
-        if not core.is_ready:
+        if not core.is_usable:
             core.owner.check_alive(f"upload to {core.label}")  # says more than the state does
             core.check_usable(f"upload to {core.label}")
         return job
@@ -87,7 +88,7 @@ class BufferJob:
                 f"{call}: {self.nbytes} bytes at offset {self.offset} reach beyond its end "
                 f"({core.size} bytes)"
             )
-        if not core.is_copy_target:
+        if not core.usage_bits & _COPY_DST:
             raise BufferUsageError(f"{call}: it was created without COPY_DST")
         raise ValidationError(f"{call}: it belongs to another device; use that device's belt")
 

@@ -245,7 +245,7 @@ class StagingMemory:
 
 def _others_can_free(chunk: StagingChunk, stuck: set[threading.Thread]) -> bool:
     """Whether the chunk is free, or will be by the doing of threads that are not `stuck`."""
-    threads = [recording.thread for recording in list(chunk.buffer.usage_tag.recordings)]
+    threads = list(chunk.buffer.usage_tag.recordings.values())
     return all(each is None or (each.is_alive() and each not in stuck) for each in threads)
 
 

@@ -47,6 +47,8 @@ class NativeBuffer(ABC):
 
     writes_directly = False
     """Whether it can be mapped for writing although its usage does not say so."""
+    internal: Any = None
+    """What the backend's own calls take for it, if that is something else."""
 
     @property
     @abstractmethod
@@ -97,10 +99,11 @@ class BufferOwner(Protocol):
         ...
 
 
+# Plain numbers are many times faster than flags.
 _MAP_BITS = int(MAP_USAGES)
 _MAP_PARTNERS = (
-    (BufferUsage.MAP_READ, BufferUsage.COPY_DST),
-    (BufferUsage.MAP_WRITE, BufferUsage.COPY_SRC),
+    (int(BufferUsage.MAP_READ), int(BufferUsage.COPY_DST)),
+    (int(BufferUsage.MAP_WRITE), int(BufferUsage.COPY_SRC)),
 )
 
 
@@ -111,30 +114,30 @@ def check_creation(desc: BufferDesc, limits: BufferLimits, *, mappable: bool) ->
         BufferUsageError: The usages cannot be combined, or do not fit the method called.
         BufferRangeError: The size is above the limit.
     """
-    name = _name(desc.debug_name)
-    usage = int(desc.usage)  # plain numbers are many times faster than flags
+    usage = int(desc.usage)
     if mappable and not (usage & _MAP_BITS or desc.mapped_at_creation):
         raise BufferUsageError(
-            f"{name} asks for no mapping (usage {usage_names(desc.usage)}); "
+            f"{_name(desc.debug_name)} asks for no mapping (usage {usage_names(desc.usage)}); "
             "use create_buffer, or add MAP_READ, MAP_WRITE or mapped_at_creation"
         )
     if not mappable and (usage & _MAP_BITS or desc.mapped_at_creation):
         raise BufferUsageError(
-            f"{name} asks for mapping (usage {usage_names(desc.usage)}, mapped_at_creation "
-            f"{desc.mapped_at_creation}); use create_mappable_buffer"
+            f"{_name(desc.debug_name)} asks for mapping (usage {usage_names(desc.usage)}, "
+            f"mapped_at_creation {desc.mapped_at_creation}); use create_mappable_buffer"
         )
     if usage & _MAP_BITS and not limits.map_primary_buffers:
         for flag, partner in _MAP_PARTNERS:
-            extra = desc.usage & ~(flag | partner)
-            if desc.usage & flag and extra:
+            extra = usage & ~(flag | partner)
+            if usage & flag and extra:
                 raise BufferUsageError(
-                    f"{name}: {flag.name} can be combined with {partner.name} only, not with "
-                    f"{usage_names(extra)}; copy through a staging buffer, or open the device "
-                    "with the feature 'mappable-primary-buffers'"
+                    f"{_name(desc.debug_name)}: {usage_names(flag)} can be combined with "
+                    f"{usage_names(partner)} only, not with {usage_names(extra)}; copy through a "
+                    "staging buffer, or open the device with the feature "
+                    "'mappable-primary-buffers'"
                 )
     if desc.size > limits.max_buffer_size:
         raise BufferRangeError(
-            f"{name}: {desc.size} bytes are above the device's limit of "
+            f"{_name(desc.debug_name)}: {desc.size} bytes are above the device's limit of "
             f"{limits.max_buffer_size}; split the data, or open the device with a higher "
             "max_buffer_size limit"
         )
@@ -174,42 +177,49 @@ class Buffer(IBuffer):
     """A buffer without CPU access, on any backend."""
 
     _state = BufferState.UNINITIALIZED  # what `__del__` sees when construction fails
-    _native_gone = False
+    native_gone = False
+    """Whether the backend was told to destroy it."""
     _claim: Claim | None = None
 
     def __init__(self, desc: BufferDesc, native: NativeBuffer, owner: BufferOwner) -> None:
         """Not called by users; `IBufferFactory` makes buffers."""
-        self._desc = desc
-        self._native = native
-        self._owner = owner
+        self.desc = desc
+        self.native = native
+        """What the backend does for it."""
+        self.owner = owner
+        """The device that the buffer belongs to."""
+        self.usage_bits = int(desc.usage)
+        """The usage as a plain number, which is many times faster to look at."""
         self._name = _name(desc.debug_name)
         self.guard = Guard(self._name)
-        self.usage_tag = UsageTag()
-        """Who uses the memory; pools and rings recycle by it."""
+        self._tag = UsageTag()
         self.last_write = 0
         """The serial of the submission that carries out the last write by the queue."""
         self.writes_directly = native.writes_directly
         """Whether its memory can be written without a copy by the GPU; see `claim`."""
-        self.is_copy_target = bool(int(desc.usage) & BufferUsage.COPY_DST)
-        """Whether it has the usage COPY_DST."""
         self._state = BufferState.READY
 
     @property
-    def is_ready(self) -> bool:
-        """Whether `check_usable` would let it pass at once."""
-        return self._state is BufferState.READY and self._claim is None
-
-    @property
     def size(self) -> int:
-        return self._desc.size
+        return self.desc.size
 
     @property
     def usage(self) -> BufferUsage:
-        return self._desc.usage
+        return self.desc.usage
 
     @property
     def debug_name(self) -> str:
-        return self._desc.debug_name
+        return self.desc.debug_name
+
+    @property
+    def usage_tag(self) -> UsageTag:
+        """Who uses the memory; pools and rings recycle by it, and may exchange it."""
+        return self._tag
+
+    @usage_tag.setter
+    def usage_tag(self, tag: UsageTag) -> None:
+        self._tag = tag
+        UsageTag.new_epoch()
 
     @property
     def label(self) -> str:
@@ -218,35 +228,36 @@ class Buffer(IBuffer):
 
     @property
     def native_handle(self) -> Any:
-        return self._native.handle
-
-    @property
-    def native(self) -> NativeBuffer:
-        """The port to the backend."""
-        return self._native
-
-    @property
-    def owner(self) -> BufferOwner:
-        """The device that the buffer belongs to."""
-        return self._owner
+        return self.native.handle
 
     @property
     def state(self) -> BufferState:
         return self._state
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether `check_usable` would let it pass at once."""
+        return self._state is BufferState.READY and self._claim is None
+
     def destroy(self) -> None:
         try:
-            self._submit_uploads()
+            if self._tag.recordings:
+                self._submit_uploads()
         finally:
-            with self.guard:
+            guard = self.guard
+            if not guard.lock.acquire(False):
+                guard.refuse()
+            try:
                 self._destroy("destroyed")
+            finally:
+                guard.release()
 
     def lose(self) -> None:
         """Follow the device into its end: like `destroy`, for the device to call."""
         self._destroy("its device was lost or closed")
 
     def check_usable(self, call: str) -> None:
-        """Raise unless the buffer can be used in a submit now; waits for who writes it directly."""
+        """Raise unless `is_usable`; waits for who writes it directly."""
         if self._claim is not None:
             self._claim.wait(call)
         if self._state is not BufferState.READY:
@@ -284,7 +295,7 @@ class Buffer(IBuffer):
         """
         start = offset - offset % MAP_OFFSET_ALIGNMENT
         length = offset + size - start
-        mapped: Completion[None] = Completion(self._name, self._owner.progress)
+        mapped: Completion[None] = Completion(self._name, self.owner.progress)
 
         def done(error: PersError | None) -> None:
             if error is None:
@@ -293,13 +304,13 @@ class Buffer(IBuffer):
                 mapped.reject(error)
 
         try:
-            self._native.map_async(MapMode.WRITE, start, length, done)
+            self.native.map_async(MapMode.WRITE, start, length, done)
             try:
                 mapped.wait()
-                address = self._native.address(start, length) + offset - start
-                fill(Lease(self._native).open_window(address, size, writable=True))
+                address = self.native.address(start, length) + offset - start
+                fill(Lease(self.native).open_window(address, size, writable=True))
             finally:
-                self._native.unmap()
+                self.native.unmap()
         finally:
             self._claim = None
             claim.end()
@@ -316,20 +327,20 @@ class Buffer(IBuffer):
 
     def _submit_uploads(self) -> None:
         """Have uploads to the buffer on their way before it cannot be submitted any more."""
-        if self._state is BufferState.READY and self.usage_tag.is_recorded:
-            self._owner.submit_uploads()
+        if self._state is BufferState.READY and self._tag.recordings:
+            self.owner.submit_uploads()
 
     def _destroy(self, reason: str) -> None:
-        if not self._native_gone:
-            self._native_gone = True
+        if not self.native_gone:
+            self.native_gone = True
             self._state = BufferState.DESTROYED
             self._destroy_native()
 
     def _destroy_native(self) -> None:
         """Give the memory back, when it is not being written."""
         claim = self._claim
-        if claim is None or not claim.put_off(self._native.destroy):
-            self._native.destroy()
+        if claim is None or not claim.put_off(self.native.destroy):
+            self.native.destroy()
 
 
 class MappableBuffer(Buffer, IMappableBuffer):
@@ -399,7 +410,7 @@ class MappableBuffer(Buffer, IMappableBuffer):
                     count,
                 )
             self._end_mapping(BufferState.READY)
-            self._native.unmap()
+            self.native.unmap()
 
     def on_views_gone(self, callback: Callable[[], None]) -> None:
         """Declare the ranges dead now, and call `callback` when the last array is gone.
@@ -414,9 +425,9 @@ class MappableBuffer(Buffer, IMappableBuffer):
     def finish_mapping(self) -> None:
         """Unmap after `on_views_gone`, on whatever thread the last array died."""
         if self._mapping is not None:
-            self._native.unmap()  # before the state says so: another thread may look for READY
+            self.native.unmap()  # before the state says so: another thread may look for READY
         if not self._end_mapping(BufferState.READY):
-            self._native.destroy()  # destroyed in the meantime, which had to wait for the arrays
+            self.native.destroy()  # destroyed in the meantime, which had to wait for the arrays
 
     def start_map(self, mode: MapMode) -> Completion[MappedRange]:
         """Start a map of the whole buffer, and do not wait for it."""
@@ -427,7 +438,7 @@ class MappableBuffer(Buffer, IMappableBuffer):
         with self.guard:
             mode, offset, size = self._check_map(mode, offset, size)
             pending: Completion[MappedRange] = Completion(
-                f"the map of {self._name}", self._owner.progress
+                f"the map of {self._name}", self.owner.progress
             )
             if self.usage_tag.last_submission is not None:
                 pending.after = self.usage_tag.last_submission.native_index
@@ -438,12 +449,12 @@ class MappableBuffer(Buffer, IMappableBuffer):
             def done(error: PersError | None) -> None:
                 self._map_done(pending, mode, offset, size, error)
 
-            self._native.map_async(mode, offset, size, done)
+            self.native.map_async(mode, offset, size, done)
             return pending
 
     def _check_map(self, mode: MapMode, offset: int, size: int | None) -> tuple[MapMode, int, int]:
         call = f"{self._name}: map"
-        self._owner.check_alive(call)
+        self.owner.check_alive(call)
         if self._state is not BufferState.READY:
             remedy = {
                 BufferState.MAP_PENDING: "await the map that is going on, or unmap to abort it",
@@ -486,9 +497,9 @@ class MappableBuffer(Buffer, IMappableBuffer):
             pending.reject(error)
 
     def _start_mapping(self, mode: MapMode, offset: int, size: int) -> MappedRange:
-        address = self._native.address(offset, size) if size else 0
+        address = self.native.address(offset, size) if size else 0
         self._mapping = Mapping(
-            self._name, mode, offset, size, address, self._native, self._owner.check_alive
+            self._name, mode, offset, size, address, self.native, self.owner.check_alive
         )
         self._mapped = MappedRange(self._mapping, offset, size)
         self._state = BufferState.MAPPED
@@ -503,7 +514,7 @@ class MappableBuffer(Buffer, IMappableBuffer):
             if heard_of or self._mapping is None or self._mapping.live_views:
                 return
             self._end_mapping(BufferState.READY)
-            self._native.unmap()
+            self.native.unmap()
 
     def _abort_map(self, state: BufferState, reason: str) -> bool:
         """End a pending map, if there is one, and go to `state`."""
@@ -515,7 +526,7 @@ class MappableBuffer(Buffer, IMappableBuffer):
         pending.reject(
             MapAbortedError(f"{self._name}: the pending map was aborted: {reason}; map again")
         )
-        self._native.unmap()
+        self.native.unmap()
         return True
 
     def _end_mapping(self, state: BufferState) -> bool:
@@ -529,7 +540,7 @@ class MappableBuffer(Buffer, IMappableBuffer):
         return True
 
     def _current_mapping(self, call: str) -> tuple[Mapping, MappedRange]:
-        self._owner.check_alive(call)
+        self.owner.check_alive(call)
         mapping, mapped = self._mapping, self._mapped  # the device may be closed on any thread
         if mapping is None or mapped is None or mapping.ended:
             remedy = {
@@ -544,9 +555,9 @@ class MappableBuffer(Buffer, IMappableBuffer):
     def _destroy(self, reason: str) -> None:
         self._abort_map(BufferState.DESTROYED, reason)
         with self._lock:
-            if self._native_gone:
+            if self.native_gone:
                 return
-            self._native_gone = True
+            self.native_gone = True
             self._state = BufferState.DESTROYED
             mapping, self._mapping, self._mapped = self._mapping, None, None
         if mapping is None:
@@ -554,7 +565,7 @@ class MappableBuffer(Buffer, IMappableBuffer):
         elif not mapping.ended:
             lease = mapping.end()
             assert lease is not None
-            lease.on_end(self._native.destroy)  # at once, unless arrays are alive
+            lease.on_end(self.native.destroy)  # at once, unless arrays are alive
         # else the arrays hold the lease already, and `finish_mapping` destroys
 
 
@@ -568,10 +579,10 @@ def core_buffer(buffer: object, call: str) -> Buffer:
     Raises:
         BufferUsageError: `buffer` is no pers buffer.
     """
-    while isinstance(buffer, IBufferView):
+    while not isinstance(buffer, Buffer):
+        if not isinstance(buffer, IBufferView):
+            raise BufferUsageError(f"{call} takes a pers buffer, not {type(buffer).__name__}")
         buffer = buffer.inner
-    if not isinstance(buffer, Buffer):
-        raise BufferUsageError(f"{call} takes a pers buffer, not {type(buffer).__name__}")
     return buffer
 
 

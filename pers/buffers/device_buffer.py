@@ -6,12 +6,24 @@ from typing import Any, Self
 
 from pers._checks import align_up
 from pers.buffers.interfaces import IBuffer, IBufferFactory
-from pers.buffers.mapped_range import as_bytes_array
+from pers.buffers.mapped_range import as_bytes_array, is_plain
 from pers.buffers.types import COPY_ALIGNMENT, MAP_USAGES, BufferDesc, BufferUsage, usage_names
 from pers.buffers.view import BufferView, check_factory
 from pers.errors import BufferUsageError
 
 __all__ = ["DeviceBuffer"]
+
+_MAP_BITS = int(MAP_USAGES)
+
+
+_COPY_DST = int(BufferUsage.COPY_DST)
+
+
+def _fillable(desc: BufferDesc) -> BufferDesc:
+    """Add COPY_DST, without which nothing could fill the buffer."""
+    if int(desc.usage) & _COPY_DST:
+        return desc
+    return BufferDesc(desc.size, desc.usage | BufferUsage.COPY_DST, debug_name=desc.debug_name)
 
 
 class DeviceBuffer(BufferView[IBuffer]):
@@ -44,16 +56,15 @@ class DeviceBuffer(BufferView[IBuffer]):
             desc = desc_or_size
         else:
             desc = BufferDesc(desc_or_size, usage, debug_name=debug_name)
-        if desc.usage & MAP_USAGES or desc.mapped_at_creation:
+        mapping = int(desc.usage) & _MAP_BITS
+        if mapping or desc.mapped_at_creation:
             raise BufferUsageError(
                 f"DeviceBuffer {desc.debug_name!r} has no CPU access, but was asked for "
-                f"{usage_names(desc.usage & MAP_USAGES) if desc.usage & MAP_USAGES else ''}"
+                f"{usage_names(mapping) if mapping else ''}"
                 f"{' mapped_at_creation' if desc.mapped_at_creation else ''}; "
                 "use a staging, readback or dynamic buffer beside it"
             )
-        self._inner = factory.create_buffer(
-            BufferDesc(desc.size, desc.usage | BufferUsage.COPY_DST, debug_name=desc.debug_name)
-        )
+        self._inner = factory.create_buffer(_fillable(desc))
 
     @classmethod
     def from_array(
@@ -77,24 +88,17 @@ class DeviceBuffer(BufferView[IBuffer]):
             BufferUsageError: No usage, one that needs CPU access, or no plain data.
         """
         check_factory("DeviceBuffer.from_array", factory)
-        data = as_bytes_array(array, f"DeviceBuffer {debug_name!r}: from_array")
+        data = array
+        if not is_plain(array):
+            data = as_bytes_array(array, f"DeviceBuffer {debug_name!r}: from_array")
         size = align_up(data.nbytes, COPY_ALIGNMENT)
         desc = BufferDesc(size, usage, debug_name=debug_name)
-        if desc.usage & MAP_USAGES:
+        mapping = int(desc.usage) & _MAP_BITS
+        if mapping:
             raise BufferUsageError(
                 f"DeviceBuffer {debug_name!r} has no CPU access, but was asked for "
-                f"{usage_names(desc.usage & MAP_USAGES)}; use a staging or readback buffer"
+                f"{usage_names(mapping)}; use a staging or readback buffer"
             )
-        inner = factory.create_mappable_buffer(
-            BufferDesc(
-                size,
-                desc.usage | BufferUsage.COPY_DST,
-                mapped_at_creation=True,
-                debug_name=debug_name,
-            )
-        )
-        inner.mapped_data.write(data)
-        inner.unmap()
         self = cls.__new__(cls)
-        self._inner = inner
+        self._inner = factory.create_buffer_with_data(_fillable(desc), data)
         return self

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Any, Self
 
+import attrs
+
 from pers.buffers.mapped_range import MappedRange
 from pers.buffers.types import BufferDesc, BufferLimits, BufferState, BufferUsage, MapMode
 
@@ -188,3 +190,22 @@ class IBufferFactory(ABC):
             OutOfMemoryError: The device has no memory for it.
             DeviceLostError: The device was lost or closed.
         """
+
+    def create_buffer_with_data(self, desc: BufferDesc, data: Any) -> IBuffer:
+        """Make a buffer without CPU access that starts with `data` in it.
+
+        Args:
+            desc: As for `create_buffer`; the size is a multiple of 4.
+            data: A NumPy array, or anything with the buffer protocol; no more than the size.
+                Zeros follow it.
+
+        Raises:
+            BufferUsageError: `desc` asks for mapping.
+            BufferRangeError: The size is above the device's limit, or below that of the data.
+            OutOfMemoryError: The device has no memory for it.
+            DeviceLostError: The device was lost or closed.
+        """
+        buffer = self.create_mappable_buffer(attrs.evolve(desc, mapped_at_creation=True))
+        buffer.mapped_data.write(data)
+        buffer.unmap()
+        return buffer

@@ -57,6 +57,11 @@ def as_plain_array(data: Data, what: str) -> npt.NDArray[Any]:
     return array
 
 
+def is_plain(data: object) -> bool:
+    """Whether `data` is an array whose bytes can be taken as they are."""
+    return type(data) is np.ndarray and data.dtype.kind in "fiu" and data.flags.c_contiguous
+
+
 def array_layout(
     dtype: npt.DTypeLike, shape: int | tuple[int, ...] | None, nbytes: int, what: str
 ) -> tuple[np.dtype[Any], tuple[int, ...]]:

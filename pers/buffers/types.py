@@ -62,20 +62,23 @@ class BufferState(enum.Enum):
     """Its memory was given back."""
 
 
-def usage_names(usage: BufferUsage) -> str:
+def usage_names(usage: int) -> str:
     """Return the usage as it is written in code: ``VERTEX | COPY_DST``."""
     names = [flag.name or "" for flag in BufferUsage if flag & usage]
     return " | ".join(names) or "NONE"
 
 
+_UNKNOWN_BITS = ~int(ALL_USAGES)
+
+
 def _to_usage(value: Any) -> BufferUsage:
     bits = whole_number(value, "a buffer's usage", error=BufferUsageError)
-    if bits & ~int(ALL_USAGES):
+    if bits & _UNKNOWN_BITS:
         raise BufferUsageError(
-            f"buffer usage {bits:#x} has unknown bits {bits & ~int(ALL_USAGES):#x}; "
+            f"buffer usage {bits:#x} has unknown bits {bits & _UNKNOWN_BITS:#x}; "
             "combine members of pers.BufferUsage"
         )
-    return BufferUsage(bits)
+    return value if type(value) is BufferUsage else BufferUsage(bits)
 
 
 def _to_size(value: Any) -> int:
@@ -111,7 +114,7 @@ class BufferDesc:
     debug_name: str = attrs.field(default="", converter=_to_name)
 
     def __attrs_post_init__(self) -> None:
-        if self.usage == BufferUsage.NONE:
+        if not self.usage:
             raise BufferUsageError(
                 f"buffer {self.debug_name!r} needs at least one usage; "
                 "say what it is for, for example BufferUsage.VERTEX"

@@ -7,7 +7,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 import attrs
 import numpy as np
@@ -20,9 +20,15 @@ from pers.buffers.belt import StagingBelt
 from pers.buffers.claim import Claim
 from pers.buffers.core import Buffer, MappableBuffer, check_creation
 from pers.buffers.interfaces import IBuffer, IBufferFactory, IMappableBuffer
-from pers.buffers.mapped_range import as_bytes_array
+from pers.buffers.mapped_range import as_bytes_array, is_plain
 from pers.buffers.readback import ReadbackBuffer
-from pers.buffers.types import BufferDesc, BufferLimits, BufferUsage, usage_names
+from pers.buffers.types import (
+    COPY_ALIGNMENT,
+    BufferDesc,
+    BufferLimits,
+    BufferUsage,
+    usage_names,
+)
 from pers.errors import (
     BufferRangeError,
     BufferStateError,
@@ -90,6 +96,14 @@ from pers.textures import (
 
 logger = logging.getLogger("pers.graphics")
 
+_DEFAULT_SAMPLER = SamplerDescriptor()
+
+Made = TypeVar("Made", bound=Buffer)
+
+_UNIFORM = int(BufferUsage.UNIFORM)
+_STORAGE = int(BufferUsage.STORAGE)
+_COPY_DST = int(BufferUsage.COPY_DST)
+
 _SCOPES: dict[ErrorFilter, tuple[type[PersError], ...]] = {
     "validation": (ValidationError, BufferStateError, BufferUsageError, BufferRangeError),
     "out-of-memory": (OutOfMemoryError,),
@@ -106,9 +120,10 @@ class RenderDevice(IRenderDevice):
         self._limits = native.limits
         self._features = native.features
         self._lost: Completion[DeviceLostInfo] = Completion("the loss of the device")
-        self._closed = False
+        self.closed = False
+        """Whether it was lost or closed; `check_alive` raises then."""
         self._closed_why = ""
-        self._buffers: weakref.WeakSet[Buffer] = weakref.WeakSet()
+        self._buffers: set[weakref.ref[Buffer]] = set()  # much faster than a `WeakSet`
         self._lock = threading.RLock()
         self._factory = BufferFactory(self)
         self._queue = RenderQueue(self)
@@ -146,7 +161,7 @@ class RenderDevice(IRenderDevice):
 
     @property
     def is_lost(self) -> bool:
-        return self._closed
+        return self.closed
 
     @property
     def lost(self) -> Awaitable[DeviceLostInfo]:
@@ -184,7 +199,7 @@ class RenderDevice(IRenderDevice):
     def create_sampler(self, descriptor: SamplerDescriptor | None = None) -> ISampler:
         self.check_alive("create_sampler")
         if descriptor is None:
-            descriptor = SamplerDescriptor()
+            descriptor = _DEFAULT_SAMPLER
         of_type(descriptor, SamplerDescriptor, "create_sampler")
         return Sampler(self, descriptor.label, self.native.create_sampler(descriptor))
 
@@ -210,29 +225,27 @@ class RenderDevice(IRenderDevice):
             raise ValidationError(
                 f"{call} takes a dict from binding numbers to resources, not {resources!r}"
             )
-        wanted = {entry.binding for entry in layout.entries}
-        if wanted != set(resources):
+        entries = layout.entries
+        if len(resources) != len(entries) or any(each.binding not in resources for each in entries):
             raise ValidationError(
-                f"{call}: the layout has bindings {sorted(wanted)}, but {sorted(resources)} were "
-                "given"
+                f"{call}: the layout has bindings {sorted(each.binding for each in entries)}, but "
+                f"{sorted(resources)} were given"
             )
-        bound: dict[int, BoundBuffer | Texture | Sampler] = {
-            entry.binding: self._bind(entry, resources[entry.binding], call)
-            for entry in layout.entries
-        }
+        bound: dict[int, BoundBuffer | Texture | Sampler] = {}
         used: list[Trackable] = []
-        for resource in bound.values():
+        dynamic: dict[int, tuple[BoundBuffer, int]] = {}
+        for entry in entries:
+            number = entry.binding
+            resource = bound[number] = self._bind(entry, resources[number], call)
             if isinstance(resource, BoundBuffer):
                 used.append(resource.buffer)
+                if entry.dynamic_offset:
+                    dynamic[number] = (resource, self._alignment(entry))
             elif isinstance(resource, Texture):
                 used.append(resource)
-        dynamic: list[tuple[BoundBuffer, int]] = []
-        for entry in layout.dynamic_entries:
-            resource = bound[entry.binding]
-            assert isinstance(resource, BoundBuffer)
-            dynamic.append((resource, self._alignment(entry)))
-        handle = self.native.create_bind_group(layout, bound, label)
-        return BindGroup(self, label, handle, layout, tuple(used), tuple(dynamic))
+        native = self.native.create_bind_group(layout, bound, label)
+        in_order = tuple(dynamic[number] for number in sorted(dynamic))
+        return BindGroup(self, label, native, layout, tuple(used), in_order)
 
     def create_render_pipeline(self, descriptor: RenderPipelineDescriptor) -> IPipeline:
         of_type(descriptor, RenderPipelineDescriptor, "create_render_pipeline")
@@ -314,7 +327,8 @@ class RenderDevice(IRenderDevice):
         return QuerySet(self, label, handle, kind, number, self.native.destroy_query_set)
 
     def create_command_encoder(self, label: str = "") -> ICommandEncoder:
-        self.check_alive("create_command_encoder")
+        if self.closed:
+            self.check_alive("create_command_encoder")
         return CommandEncoder(self, self.native.create_encoder(label), label)
 
     def create_render_bundle_encoder(
@@ -376,7 +390,7 @@ class RenderDevice(IRenderDevice):
 
     def check_alive(self, call: str) -> None:
         """Raise `DeviceLostError` when the device was lost or closed."""
-        if self._closed:
+        if self.closed:
             raise DeviceLostError(f"{call}: {self._closed_why}; open a new device")
 
     def write_buffer(self, buffer: IBuffer, offset: int, data: Any) -> None:
@@ -385,7 +399,7 @@ class RenderDevice(IRenderDevice):
 
     def submit_uploads(self) -> None:
         """Submit what the belt holds back, if the device is still there."""
-        if not self._closed:
+        if not self.closed:
             self._belt.submit_pending()
 
     def submit_from(self, belt: StagingBelt) -> Submission:
@@ -394,7 +408,7 @@ class RenderDevice(IRenderDevice):
 
     def claim(self, buffer: Buffer) -> Claim | None:
         """Keep `buffer` from the GPU, or return None when the GPU has it or is to get it."""
-        return None if self._closed else self._queue.claim(buffer)
+        return None if self.closed else self._queue.claim(buffer)
 
     def ended_submission(self) -> Submission:
         """Return a submission that has ended, for work that needed none."""
@@ -403,12 +417,14 @@ class RenderDevice(IRenderDevice):
     def lose(self, info: DeviceLostInfo) -> None:
         """End the device: abort maps, destroy buffers, tell who waits."""
         with self._queue.lock, self._lock:
-            if self._closed:
+            if self.closed:
                 return
-            self._closed = True
+            self.closed = True
             self._closed_why = info.message or f"the device was lost ({info.reason})"
-            for buffer in list(self._buffers):
-                buffer.lose()
+            for reference in list(self._buffers):
+                buffer = reference()
+                if buffer is not None:
+                    buffer.lose()
             self._readbacks.clear()
         # Callers' callbacks run from here on, so no lock is held.
         self.native.destroy()
@@ -416,16 +432,35 @@ class RenderDevice(IRenderDevice):
 
     def make_buffer(self, desc: BufferDesc, *, mappable: bool) -> Buffer:
         """Make a buffer; see `IBufferFactory`."""
-        of_type(desc, BufferDesc, "create a buffer")
-        self.check_alive(f"create buffer {desc.debug_name!r}")
-        check_creation(desc, self._factory.limits, mappable=mappable)
+        self._check_buffer(desc, mappable=mappable)
         native = self.native.create_buffer(desc)
-        buffer = (MappableBuffer if mappable else Buffer)(desc, native, self)
-        with self._lock:
-            self._buffers.add(buffer)
-        if self._closed:  # lost while the buffer was being made
-            buffer.lose()
+        return self._keep((MappableBuffer if mappable else Buffer)(desc, native, self))
+
+    def make_filled_buffer(self, desc: BufferDesc, data: npt.NDArray[Any]) -> Buffer:
+        """Make a buffer with data in it; see `IBufferFactory`."""
+        self._check_buffer(desc, mappable=False)
+        if data.nbytes > desc.size or desc.size % COPY_ALIGNMENT:
+            raise BufferRangeError(
+                f"create buffer {desc.debug_name!r} with data: {desc.size} bytes are no multiple "
+                f"of {COPY_ALIGNMENT}, or less than the {data.nbytes} bytes of the data"
+            )
+        if not data.nbytes:
+            return self.make_buffer(desc, mappable=False)
+        return self._keep(Buffer(desc, self.native.create_buffer_with_data(desc, data), self))
+
+    def _check_buffer(self, desc: BufferDesc, *, mappable: bool) -> None:
+        if type(desc) is not BufferDesc:
+            of_type(desc, BufferDesc, "create a buffer")
+        if self.closed:
             self.check_alive(f"create buffer {desc.debug_name!r}")
+        check_creation(desc, self._factory.limits, mappable=mappable)
+
+    def _keep(self, buffer: Made) -> Made:
+        """Keep track of a new buffer for as long as it lives, for when the device is lost."""
+        self._buffers.add(weakref.ref(buffer, self._buffers.discard))
+        if self.closed:  # lost while the buffer was being made
+            buffer.lose()
+            self.check_alive(f"create buffer {buffer.debug_name!r}")
         return buffer
 
     def _texture(self, descriptor: TextureDescriptor) -> Texture:
@@ -488,15 +523,16 @@ class RenderDevice(IRenderDevice):
         resource: BufferBinding | IBuffer | ITexture | ISampler,
         call: str,
     ) -> BoundBuffer | Texture | Sampler:
-        what = f"{call}: binding {entry.binding} ({entry.kind})"
         if entry.kind in BUFFER_KINDS:
             if not isinstance(resource, BufferBinding):
                 if not isinstance(resource, IBuffer):
                     raise ValidationError(
-                        f"{what} takes a buffer or BufferBinding, not {type(resource).__name__}"
+                        f"{_at(call, entry)} takes a buffer or BufferBinding, not "
+                        f"{type(resource).__name__}"
                     )
                 resource = BufferBinding(resource)
-            return self._bind_buffer(entry, resource, what)
+            return self._bind_buffer(entry, resource, call)
+        what = _at(call, entry)
         if "sampler" in entry.kind:
             return owned(resource, Sampler, self, what)
         texture = owned(resource, Texture, self, what)
@@ -507,47 +543,56 @@ class RenderDevice(IRenderDevice):
         )
         return texture
 
-    def _bind_buffer(self, entry: BindingLayout, binding: BufferBinding, what: str) -> BoundBuffer:
-        core = owned_buffer(binding.buffer, self, what)
+    def _bind_buffer(self, entry: BindingLayout, binding: BufferBinding, call: str) -> BoundBuffer:
+        core = binding.buffer
+        if type(core) is not Buffer or core.owner is not self:
+            core = owned_buffer(core, self, _at(call, entry))
         uniform = entry.kind == "uniform"
-        usage = BufferUsage.UNIFORM if uniform else BufferUsage.STORAGE
-        if not core.usage & usage:
+        usage = _UNIFORM if uniform else _STORAGE
+        if not core.usage_bits & usage:
             raise BufferUsageError(
-                f"{what}: {core.label} was created with {usage_names(core.usage)}; "
-                f"it needs {usage.name}"
+                f"{_at(call, entry)}: {core.label} was created with {usage_names(core.usage)}; "
+                f"it needs {usage_names(usage)}"
             )
+        offset = binding.offset
         alignment = self._alignment(entry)
-        if binding.offset % alignment:
+        if offset % alignment:
             raise BufferRangeError(
-                f"{what}: the offset must be a multiple of {alignment} bytes on this device, not "
-                f"{binding.offset}"
+                f"{_at(call, entry)}: the offset must be a multiple of {alignment} bytes on this "
+                f"device, not {offset}"
             )
-        if binding.size is not None:
-            size = whole_number(binding.size, f"{what}: size", minimum=1)
+        size = binding.size
+        if size is not None:
+            if type(size) is not int or size < 1:
+                size = whole_number(size, f"{_at(call, entry)}: size", minimum=1)
         elif entry.dynamic_offset:
             if not entry.min_size:
                 raise BufferRangeError(
-                    f"{what} has a dynamic offset, so the size of one record must be known; pass "
-                    "BufferBinding(buffer, size=...)"
+                    f"{_at(call, entry)} has a dynamic offset, so the size of one record must be "
+                    "known; pass BufferBinding(buffer, size=...)"
                 )
             size = entry.min_size
         else:
-            size = core.size - binding.offset
+            size = core.size - offset
         limit = (
             self._limits.max_uniform_buffer_binding_size
             if uniform
             else self._limits.max_storage_buffer_binding_size
         )
-        if size <= 0 or binding.offset + size > core.size or size > limit:
+        if size <= 0 or offset + size > core.desc.size or size > limit:
             raise BufferRangeError(
-                f"{what}: {size} bytes at offset {binding.offset} of {core.label} "
+                f"{_at(call, entry)}: {size} bytes at offset {offset} of {core.label} "
                 f"({core.size} bytes); at most {limit} bytes inside the buffer can be bound"
             )
         if not uniform and size % 4:
-            raise BufferRangeError(f"{what}: the size must be a multiple of 4 bytes, not {size}")
+            raise BufferRangeError(
+                f"{_at(call, entry)}: the size must be a multiple of 4 bytes, not {size}"
+            )
         if size < entry.min_size:
-            raise BufferRangeError(f"{what}: {size} bytes are below min_size {entry.min_size}")
-        return BoundBuffer(core, binding.offset, size)
+            raise BufferRangeError(
+                f"{_at(call, entry)}: {size} bytes are below min_size {entry.min_size}"
+            )
+        return BoundBuffer(core, offset, size)
 
     def _alignment(self, entry: BindingLayout) -> int:
         if entry.kind == "uniform":
@@ -573,12 +618,17 @@ class RenderDevice(IRenderDevice):
 
     def _end_read(self, readback: ReadbackBuffer, size: int) -> None:
         with self._lock:
-            if not self._closed:
+            if not self.closed:
                 pool = self._readbacks[size] = self._readbacks.pop(size, [])  # now the last
                 if len(pool) < _POOLED_READBACKS:
                     pool.append(readback)
                 if len(self._readbacks) > _POOLED_SIZES:
                     del self._readbacks[next(iter(self._readbacks))]
+
+
+def _at(call: str, entry: BindingLayout) -> str:
+    """Return how messages call a binding."""
+    return f"{call}: binding {entry.binding} ({entry.kind})"
 
 
 _POOLED_READBACKS = 4
@@ -616,6 +666,11 @@ class BufferFactory(IBufferFactory):
         assert isinstance(buffer, MappableBuffer)
         return buffer
 
+    def create_buffer_with_data(self, desc: BufferDesc, data: Any) -> IBuffer:
+        if not is_plain(data):
+            data = as_bytes_array(data, "create_buffer_with_data")
+        return self._device.make_filled_buffer(desc, data)
+
 
 class RenderQueue(IRenderQueue):
     """Hands work to the GPU."""
@@ -626,7 +681,11 @@ class RenderQueue(IRenderQueue):
         self.lock = threading.RLock()
         """Held during a submit, so that the device does not go away meanwhile."""
         self._serial = 0
-        self._ended = _Ended()
+        self._has_writes = False
+        """Whether buffers that can be written directly were written since the last submit."""
+        self._last_with_writes: Submission | None = None
+        self._ended_writes = 0
+        """The serial of the last submission with such writes that is known to have ended."""
         nothing: Completion[None] = Completion("no submission")
         nothing.resolve(None)
         self.nothing = Submission(0, nothing)
@@ -634,16 +693,22 @@ class RenderQueue(IRenderQueue):
 
     def submit(self, command_buffers: Sequence[ICommandBuffer]) -> Submission:
         device = self._device
-        device.check_alive("submit")
-        given = items_of(command_buffers, "submit")
-        checked = [self._check(command_buffer) for command_buffer in given]
-        if len(set(map(id, checked))) != len(checked):
-            raise ValidationError("submit: a command buffer comes twice; record it twice")
-        with self.lock:
+        if device.closed:
             device.check_alive("submit")
+        checked: list[CommandBuffer] = []
+        for each in items_of(command_buffers, "submit"):
+            if type(each) is not CommandBuffer or each.device is not device or each.submitted:
+                raise self._problem(each)
+            checked.append(each)
+        if len(checked) > 1 and len(set(checked)) != len(checked):
+            raise ValidationError("submit: a command buffer comes twice; record it twice")
+        belt = device.belt
+        with self.lock:
+            if device.closed:
+                device.check_alive("submit")
             # In the same submit, since each one costs more than a small upload.
-            uploads = device.belt.take_pending()
-            first = [] if uploads is None else [self._check(uploads)]
+            uploads = belt.take_pending() if belt.is_waiting else None
+            first: list[CommandBuffer] = [] if uploads is None else [cast("Any", uploads)]
             held: list[Guard] = []
             try:
                 try:
@@ -651,10 +716,10 @@ class RenderQueue(IRenderQueue):
                 except PersError:
                     if first:
                         self._acquire(first, held)
-                        device.belt.submitted(self._submit(first))
+                        belt.submitted(self._submit(first))
                     raise
                 self._acquire(first, held)
-                submission = self._submit([*first, *checked])
+                submission = self._submit([*first, *checked] if first else checked)
             finally:
                 for guard in held:
                     guard.release()
@@ -663,28 +728,37 @@ class RenderQueue(IRenderQueue):
 
     def write_buffer(self, buffer: IBuffer, offset: int, data: Any) -> None:
         device = self._device
-        core = owned_buffer(buffer, device, "write_buffer")
-        call = f"write_buffer to {core.label}"
-        device.check_alive(call)
-        if not core.usage & BufferUsage.COPY_DST:
+        core = buffer
+        if type(core) is not Buffer or core.owner is not device:
+            core = owned_buffer(core, device, "write_buffer")
+        if device.closed:
+            device.check_alive(f"write_buffer to {core.label}")
+        if not core.usage_bits & _COPY_DST:
             raise BufferUsageError(
-                f"{call}: it was created with {usage_names(core.usage)}; it needs COPY_DST"
+                f"write_buffer to {core.label}: it was created with {usage_names(core.usage)}; "
+                "it needs COPY_DST"
             )
-        source = as_bytes_array(data, call)
-        start = whole_number(offset, f"{call}: offset")
-        check_bytes(core, start, source.nbytes, call)
-        self.write_checked(core, start, source)
+        if not is_plain(data):
+            data = as_bytes_array(data, f"write_buffer to {core.label}")
+        size: int = data.nbytes
+        if type(offset) is not int:
+            offset = whole_number(offset, f"write_buffer to {core.label}: offset")
+        if (offset | size) % COPY_ALIGNMENT or not 0 <= offset <= offset + size <= core.desc.size:
+            check_bytes(core, offset, size, f"write_buffer to {core.label}")
+        self.write_checked(core, offset, data)
 
-    def write_checked(self, core: Buffer, offset: int, data: npt.NDArray[np.uint8]) -> None:
+    def write_checked(self, core: Buffer, offset: int, data: npt.NDArray[Any]) -> None:
         """Queue a write of whole bytes that fit into a buffer of this device with COPY_DST."""
         device = self._device
         with self.lock:  # nobody claims the buffer between the check and the write
-            if not core.is_ready:
+            if not core.is_usable:
                 core.check_usable(f"write_buffer to {core.label}")
-            if device.belt.has_pending and core.usage_tag.is_recorded:
+            if core.usage_tag.recordings and device.belt.has_pending:
                 device.submit_uploads()  # or the write would overtake an upload
             if data.nbytes:
-                core.last_write = self._serial + 1
+                if core.writes_directly:
+                    core.last_write = self._serial + 1
+                    self._has_writes = True
                 device.native.write_buffer(core, offset, data)
 
     def write_texture(
@@ -733,32 +807,31 @@ class RenderQueue(IRenderQueue):
         """Keep `buffer` from the GPU, or return None when the GPU has it or is to get it."""
         tag = buffer.usage_tag
         last = tag.last_submission
-        written = buffer.last_write
-        if written > self._ended.serial or (last is not None and not last.has_ended):
+        if not self._is_written(buffer) or (last is not None and not last.has_ended):
             self._device.native.poll()  # before the lock: callers' callbacks may run here
         with self.lock:
-            if buffer.last_write > self._ended.serial or not tag.is_known_free:
-                return None
-            return buffer.claim()
+            return buffer.claim() if self._is_written(buffer) and tag.is_known_free else None
+
+    def _is_written(self, buffer: Buffer) -> bool:
+        """Whether the writes by the queue to a buffer are known to have ended."""
+        if buffer.last_write > self._ended_writes:
+            last = self._last_with_writes
+            if last is not None and last.has_ended:
+                self._ended_writes = max(self._ended_writes, last.serial)
+        return buffer.last_write <= self._ended_writes
 
     def _submit(self, command_buffers: list[CommandBuffer]) -> Submission:
         self._serial += 1
-        serial, ended = self._serial, self._ended
-        completion: Completion[None] = Completion(f"submission {serial}", self._device.native)
-
-        def done(error: PersError | None) -> None:
-            ended.serial = max(ended.serial, serial)
-            if error is None:
-                completion.resolve(None)
-            else:
-                completion.reject(error)
-
-        handles = [command_buffer.handle for command_buffer in command_buffers]
+        native = self._device.native
+        completion: Completion[None] = Completion(f"submission {self._serial}", native)
         for command_buffer in command_buffers:
             command_buffer.submitted = True
-            command_buffer.handle = None
-        completion.after = self._device.native.submit(handles, done)
-        submission = Submission(serial, completion)
+        handles = [command_buffer.handle for command_buffer in command_buffers]
+        completion.after = native.submit(handles, completion)
+        submission = Submission(self._serial, completion)
+        if self._has_writes:
+            self._has_writes = False
+            self._last_with_writes = submission
         for command_buffer in command_buffers:
             command_buffer.recording.submitted(submission)
         return submission
@@ -766,30 +839,23 @@ class RenderQueue(IRenderQueue):
     def _acquire(self, command_buffers: Sequence[CommandBuffer], held: list[Guard]) -> None:
         """Keep other threads away from what is used, and check that it may be submitted."""
         for command_buffer in command_buffers:
-            self._check(command_buffer)
-            command_buffer.recording.acquire(f"submit {command_buffer.name}", held)
+            if command_buffer.submitted:  # on another thread, in the meantime
+                raise self._problem(command_buffer)
+            command_buffer.recording.acquire(command_buffer, held)
 
-    def _check(self, command_buffer: object) -> CommandBuffer:
+    def _problem(self, command_buffer: object) -> ValidationError:
+        """Return why something cannot be submitted."""
         if not isinstance(command_buffer, CommandBuffer):
-            raise ValidationError(
+            return ValidationError(
                 f"submit takes command buffers from finish(), not {type(command_buffer).__name__}"
             )
         if command_buffer.device is not self._device:
-            raise ValidationError(
+            return ValidationError(
                 f"submit: {command_buffer.name} belongs to another device; record it on this"
             )
-        if command_buffer.submitted:
-            raise ValidationError(
-                f"submit: {command_buffer.name} was submitted before; record it again"
-            )
-        return command_buffer
-
-
-class _Ended:
-    """How far the GPU is; apart from the queue, so that submitted work does not keep that alive."""
-
-    serial = 0
-    """The serial of the last submission that has ended."""
+        return ValidationError(
+            f"submit: {command_buffer.name} was submitted before; record it again"
+        )
 
 
 def _weak_loss(device: RenderDevice) -> Callable[[DeviceLostInfo], None]:

@@ -8,7 +8,7 @@ from pers._checks import whole_number
 from pers._tracking import Recording
 from pers.buffers.core import Buffer
 from pers.buffers.interfaces import IBuffer
-from pers.buffers.types import COPY_ALIGNMENT, BufferState, BufferUsage, usage_names
+from pers.buffers.types import COPY_ALIGNMENT, BufferUsage, usage_names
 from pers.errors import (
     BufferRangeError,
     BufferStateError,
@@ -41,6 +41,10 @@ from pers.textures import (
 
 if TYPE_CHECKING:
     from pers.graphics.device import RenderDevice
+
+_COPY_SRC = int(BufferUsage.COPY_SRC)
+_COPY_DST = int(BufferUsage.COPY_DST)
+_QUERY_RESOLVE = int(BufferUsage.QUERY_RESOLVE)
 
 QUERY_RESOLVE_ALIGNMENT = 256
 """Query results start at multiples of this many bytes (WebGPU §13.6)."""
@@ -78,7 +82,6 @@ class CommandEncoder(ICommandEncoder):
         self._device = device
         self._native = native
         self._label = label
-        self._name = f"encoder {label!r}"
         self._recording = Recording()
         self._open_pass: PassBase | None = None
         self._finished = False
@@ -96,23 +99,34 @@ class CommandEncoder(ICommandEncoder):
         target_offset: int,
         size: int | None = None,
     ) -> None:
-        call = self._begin("copy_buffer_to_buffer")
-        origin = self._buffer(source, BufferUsage.COPY_SRC, f"{call}: source")
-        goal = self._buffer(target, BufferUsage.COPY_DST, f"{call}: target")
+        if self._finished or self._open_pass is not None or self._device.closed:
+            self._check_idle("copy_buffer_to_buffer")
+        origin = self._buffer(source, _COPY_SRC, "copy_buffer_to_buffer: source")
+        goal = self._buffer(target, _COPY_DST, "copy_buffer_to_buffer: target")
         if origin is goal:
             raise BufferUsageError(
-                f"{call}: source and target are both {origin.label}; "
+                f"{self.name}: copy_buffer_to_buffer: source and target are both {origin.label}; "
                 "copy through a third buffer (WebGPU §13.3)"
             )
-        start = whole_number(source_offset, f"{call}: source_offset")
-        length = origin.size - start if size is None else whole_number(size, f"{call}: size")
-        check_bytes(origin, start, max(length, 0), f"{call}: source")
-        check_bytes(
-            goal, whole_number(target_offset, f"{call}: target_offset"), length, f"{call}: target"
-        )
+        if size is None or not (type(source_offset) is type(target_offset) is type(size) is int):
+            call = f"{self.name}: copy_buffer_to_buffer"
+            source_offset = whole_number(source_offset, f"{call}: source_offset")
+            target_offset = whole_number(target_offset, f"{call}: target_offset")
+            if size is None:
+                size = max(origin.desc.size - source_offset, 0)
+            else:
+                size = whole_number(size, f"{call}: size")
+        if (
+            (source_offset | target_offset | size) % COPY_ALIGNMENT
+            or not 0 <= source_offset <= source_offset + size <= origin.desc.size
+            or not 0 <= target_offset <= target_offset + size <= goal.desc.size
+        ):
+            call = f"{self.name}: copy_buffer_to_buffer"
+            check_bytes(origin, source_offset, size, f"{call}: source")
+            check_bytes(goal, target_offset, size, f"{call}: target")
         self._recording.use(origin)
         self._recording.use(goal)
-        self._native.copy_buffer_to_buffer(origin, start, goal, target_offset, length)
+        self._native.copy_buffer_to_buffer(origin, source_offset, goal, target_offset, size)
 
     def copy_buffer_to_texture(
         self,
@@ -120,14 +134,15 @@ class CommandEncoder(ICommandEncoder):
         target: TexelCopyTextureInfo | ITexture,
         size: tuple[int, int, int] | None = None,
     ) -> None:
-        call = self._begin("copy_buffer_to_texture")
+        self._begin("copy_buffer_to_texture")
+        call = f"{self.name}: copy_buffer_to_texture"
         goal, extent = texture_place(self._device, target, size, TextureUsage.COPY_DST, call)
         if goal.texture.format is TextureFormat.DEPTH32_FLOAT:
             raise ValidationError(
                 f"{call}: {goal.texture.name} (depth32float) takes no pixels from buffers (WebGPU "
                 "§26.1.2); draw into it"
             )
-        origin = self._pixels(source, BufferUsage.COPY_SRC, goal, extent, call)
+        origin = self._pixels(source, _COPY_SRC, goal, extent, "copy_buffer_to_texture")
         self._recording.use(origin.buffer)
         self._recording.use(goal.texture)
         if all(extent):  # wgpu-native aborts the process on some empty copies
@@ -139,9 +154,10 @@ class CommandEncoder(ICommandEncoder):
         target: TexelCopyBufferInfo | IBuffer,
         size: tuple[int, int, int] | None = None,
     ) -> None:
-        call = self._begin("copy_texture_to_buffer")
+        self._begin("copy_texture_to_buffer")
+        call = f"{self.name}: copy_texture_to_buffer"
         origin, extent = texture_place(self._device, source, size, TextureUsage.COPY_SRC, call)
-        goal = self._pixels(target, BufferUsage.COPY_DST, origin, extent, call)
+        goal = self._pixels(target, _COPY_DST, origin, extent, "copy_texture_to_buffer")
         self._recording.use(origin.texture)
         self._recording.use(goal.buffer)
         if all(extent):
@@ -153,7 +169,8 @@ class CommandEncoder(ICommandEncoder):
         target: TexelCopyTextureInfo | ITexture,
         size: tuple[int, int, int] | None = None,
     ) -> None:
-        call = self._begin("copy_texture_to_texture")
+        self._begin("copy_texture_to_texture")
+        call = f"{self.name}: copy_texture_to_texture"
         origin, extent = texture_place(self._device, source, size, TextureUsage.COPY_SRC, call)
         goal, _ = texture_place(self._device, target, extent, TextureUsage.COPY_DST, call)
         if origin.texture.format is not goal.texture.format:
@@ -167,14 +184,21 @@ class CommandEncoder(ICommandEncoder):
             self._native.copy_texture_to_texture(origin, goal, extent)
 
     def clear_buffer(self, buffer: IBuffer, offset: int = 0, size: int | None = None) -> None:
-        call = self._begin("clear_buffer")
-        core = self._buffer(buffer, BufferUsage.COPY_DST, call)
-        start = whole_number(offset, f"{call}: offset")
-        length = core.size - start if size is None else whole_number(size, f"{call}: size")
-        check_bytes(core, start, max(length, 0), call)
+        if self._finished or self._open_pass is not None or self._device.closed:
+            self._check_idle("clear_buffer")
+        core = self._buffer(buffer, _COPY_DST, "clear_buffer")
+        if size is None or not (type(offset) is type(size) is int):
+            call = f"{self.name}: clear_buffer"
+            offset = whole_number(offset, f"{call}: offset")
+            if size is None:
+                size = max(core.desc.size - offset, 0)
+            else:
+                size = whole_number(size, f"{call}: size")
+        if (offset | size) % COPY_ALIGNMENT or not 0 <= offset <= offset + size <= core.desc.size:
+            check_bytes(core, offset, size, f"{self.name}: clear_buffer")
         self._recording.use(core)
-        if length:
-            self._native.clear_buffer(core, start, length)
+        if size:
+            self._native.clear_buffer(core, offset, size)
 
     def begin_render_pass(
         self,
@@ -185,37 +209,43 @@ class CommandEncoder(ICommandEncoder):
         occlusion_queries: IQuerySet | None = None,
         label: str = "",
     ) -> IRenderPass:
-        call = self._begin("begin_render_pass")
+        self._begin("begin_render_pass")
         if not isinstance(frame_buffer, FrameBuffer):
             raise ValidationError(
-                f"{call} takes a frame buffer of this device, not {type(frame_buffer).__name__}"
+                f"{self.name}: begin_render_pass takes a frame buffer of this device, not "
+                f"{type(frame_buffer).__name__}"
             )
+        device = self._device
         for texture in frame_buffer.textures:
-            owned(texture, Texture, self._device, call).check_usable(call)
+            if texture.device is not device or not texture.is_usable:
+                call = f"{self.name}: begin_render_pass"
+                owned(texture, Texture, device, call).check_usable(call)
             self._recording.use(texture)
-        color = None if clear_color is None else _color(clear_color, call)
+        color = None if clear_color is None else self._color(clear_color)
         if clear_depth is not None and not (
             isinstance(clear_depth, int | float) and 0.0 <= clear_depth <= 1.0
         ):
-            raise ValidationError(f"{call}: clear_depth must be 0.0 to 1.0, not {clear_depth!r}")
+            raise ValidationError(
+                f"{self.name}: begin_render_pass: clear_depth must be 0.0 to 1.0, not "
+                f"{clear_depth!r}"
+            )
         queries = None
         if occlusion_queries is not None:
-            queries = owned(occlusion_queries, QuerySet, self._device, call)
+            call = f"{self.name}: begin_render_pass"
+            queries = owned(occlusion_queries, QuerySet, device, call)
             if queries.kind != "occlusion":
                 raise ValidationError(f"{call}: {queries.name} counts {queries.kind}s")
             self._recording.use(queries)
-        site = call_site()
-        native = self._native.begin_render_pass(
-            frame_buffer.attachments(color, clear_depth, queries), label
-        )
         render_pass = RenderPass(
-            self._device,
+            device,
             self._recording,
-            native,
+            self._native.begin_render_pass(
+                frame_buffer.attachments, color, clear_depth, queries, label
+            ),
             frame_buffer.targets,
             0 if queries is None else queries.count,
-            f"{self._name}: render pass {label!r}",
-            site,
+            (("encoder", self._label), ("render pass", label)),
+            call_site(),
         )
         self._open_pass = render_pass
         return render_pass
@@ -226,7 +256,7 @@ class CommandEncoder(ICommandEncoder):
             self._device,
             self._recording,
             self._native.begin_compute_pass(label),
-            f"{self._name}: compute pass {label!r}",
+            (("encoder", self._label), ("compute pass", label)),
             call_site(),
         )
         self._open_pass = compute_pass
@@ -240,10 +270,11 @@ class CommandEncoder(ICommandEncoder):
         target: IBuffer,
         target_offset: int = 0,
     ) -> None:
-        call = self._begin("resolve_query_set")
+        self._begin("resolve_query_set")
+        call = f"{self.name}: resolve_query_set"
         queries = owned(query_set, QuerySet, self._device, call)
         queries.check_usable(call)
-        core = self._buffer(target, BufferUsage.QUERY_RESOLVE, call)
+        core = self._buffer(target, _QUERY_RESOLVE, "resolve_query_set")
         first = whole_number(first_query, f"{call}: first_query", error=ValidationError)
         count = whole_number(query_count, f"{call}: query_count", error=ValidationError)
         if first + count > queries.count:
@@ -268,9 +299,18 @@ class CommandEncoder(ICommandEncoder):
         self._finished = True
         return CommandBuffer(self._device, self._label, self._native.finish(), self._recording)
 
-    def _begin(self, call: str) -> str:
-        """Check that the encoder takes commands now; return how messages call the command."""
-        what = f"{self._name}: {call}"
+    @property
+    def name(self) -> str:
+        """How error messages call it."""
+        return f"encoder {self._label!r}"
+
+    def _begin(self, call: str) -> None:
+        """Check that the encoder takes commands now."""
+        if self._finished or self._open_pass is not None or self._device.closed:
+            self._check_idle(call)
+
+    def _check_idle(self, call: str) -> None:
+        what = f"{self.name}: {call}"
         if self._finished:
             raise ValidationError(f"{what} after finish; create a new encoder")
         if self._open_pass is not None:
@@ -281,30 +321,46 @@ class CommandEncoder(ICommandEncoder):
                 )
             self._open_pass = None
         self._device.check_alive(what)
-        return what
 
-    def _buffer(self, buffer: IBuffer, usage: BufferUsage, call: str) -> Buffer:
-        core = owned_buffer(buffer, self._device, call)
-        if not core.usage & usage:
+    # The text of a message is made when it is needed, since that costs as much as some commands.
+
+    def _buffer(self, buffer: IBuffer, usage: int, what: str) -> Buffer:
+        core = buffer
+        if type(core) is not Buffer or core.owner is not self._device:
+            core = owned_buffer(buffer, self._device, f"{self.name}: {what}")
+        if not core.usage_bits & usage:
             raise BufferUsageError(
-                f"{call}: {core.label} was created with {usage_names(core.usage)}; "
+                f"{self.name}: {what}: {core.label} was created with {usage_names(core.usage)}; "
                 f"it needs {usage_names(usage)}"
             )
-        if core.state is BufferState.DESTROYED:
-            raise BufferStateError(f"{call}: {core.label} is destroyed; create a new one")
+        if core.native_gone:
+            raise BufferStateError(
+                f"{self.name}: {what}: {core.label} is destroyed; create a new one"
+            )
         return core
+
+    def _color(self, value: tuple[float, float, float, float]) -> Color:
+        try:
+            r, g, b, a = value
+            return float(r), float(g), float(b), float(a)
+        except (TypeError, ValueError):
+            raise ValidationError(
+                f"{self.name}: begin_render_pass: clear_color takes four numbers (red, green, "
+                f"blue, alpha), not {value!r}"
+            ) from None
 
     def _pixels(
         self,
         place: TexelCopyBufferInfo | IBuffer,
-        usage: BufferUsage,
+        usage: int,
         texture: TexturePlace,
         size: tuple[int, int, int],
-        call: str,
+        command: str,
     ) -> BufferPlace:
         """Check pixels in a buffer (WebGPU §13.5)."""
         info = place if isinstance(place, TexelCopyBufferInfo) else TexelCopyBufferInfo(place)
-        core = self._buffer(info.buffer, usage, call)
+        core = self._buffer(info.buffer, usage, command)
+        call = f"{self.name}: {command}"
         width, height, layers = size
         rows = TextureRows(texture.texture.format, width, height, layers)
         offset = whole_number(info.offset, f"{call}: offset")
@@ -339,6 +395,8 @@ class CommandEncoder(ICommandEncoder):
 
 def check_bytes(buffer: Buffer, offset: int, size: int, call: str) -> None:
     """Raise unless a part of a buffer is aligned to 4 bytes and in bounds."""
+    offset = whole_number(offset, f"{call} offset")
+    size = whole_number(size, f"{call} size")
     if offset % COPY_ALIGNMENT or size % COPY_ALIGNMENT:
         raise BufferRangeError(
             f"{call}: offset and size must be multiples of {COPY_ALIGNMENT} bytes, not "
@@ -377,13 +435,3 @@ def texture_place(
             f"where {available} are left in mip level {level}"
         )
     return checked, extent
-
-
-def _color(value: tuple[float, float, float, float], call: str) -> Color:
-    try:
-        r, g, b, a = value
-        return float(r), float(g), float(b), float(a)
-    except (TypeError, ValueError):
-        raise ValidationError(
-            f"{call}: clear_color takes four numbers (red, green, blue, alpha), not {value!r}"
-        ) from None

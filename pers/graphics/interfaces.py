@@ -249,6 +249,60 @@ class IRenderCommands(ABC):
         """Draw vertices by index."""
 
     @abstractmethod
+    def draw_many(
+        self,
+        draws: npt.ArrayLike,
+        *,
+        bind_group: IBindGroup | None = None,
+        dynamic_offsets: npt.ArrayLike | None = None,
+        group_index: int = 0,
+    ) -> None:
+        """Call `draw` for each row of an array, in one go.
+
+        ::
+
+            counts = np.full(len(offsets), 3)
+            render_pass.draw_many(counts, bind_group=group, dynamic_offsets=offsets)
+
+        Everything is checked before the first draw is recorded, so an error records none.
+
+        Args:
+            draws: Whole numbers, shape (n, 4): ``vertex_count``, ``instance_count``,
+                ``first_vertex`` and ``first_instance`` of each draw. Columns on the right may be
+                missing, (n,) is enough; they are 1, 0 and 0 then.
+            bind_group: Set before each draw, with that draw's offsets. It stays set as for the
+                last one.
+            dynamic_offsets: The offsets (bytes), shape (n, number of dynamic bindings); (n,) for
+                one binding.
+            group_index: The ``@group`` number.
+
+        Raises:
+            BufferRangeError: An offset is misaligned or its record reaches beyond the buffer.
+            ValidationError: The arrays have other shapes or types, a number is out of range, or
+                there is no such group.
+        """
+
+    @abstractmethod
+    def draw_indexed_many(
+        self,
+        draws: npt.ArrayLike,
+        *,
+        bind_group: IBindGroup | None = None,
+        dynamic_offsets: npt.ArrayLike | None = None,
+        group_index: int = 0,
+    ) -> None:
+        """Call `draw_indexed` for each row of an array, in one go; see `draw_many`.
+
+        Args:
+            draws: Whole numbers, shape (n, 5): ``index_count``, ``instance_count``,
+                ``first_index``, ``base_vertex`` and ``first_instance`` of each draw. Columns on
+                the right may be missing; they are 1, 0, 0 and 0 then.
+            bind_group: Set before each draw.
+            dynamic_offsets: Its offsets for each draw (bytes).
+            group_index: The ``@group`` number.
+        """
+
+    @abstractmethod
     def draw_indirect(self, buffer: IBuffer, offset: int = 0) -> None:
         """Draw with the arguments of `draw` read from `buffer` (usage INDIRECT, 16 bytes)."""
 

@@ -13,10 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
-import numpy as np
 import numpy.typing as npt
 
-from pers._completion import ProgressSource
+from pers._completion import Completion, ProgressSource
 from pers.buffers.core import Buffer, NativeBuffer
 from pers.buffers.types import BufferDesc
 from pers.errors import PersError
@@ -55,6 +54,18 @@ class NativeTexture(ABC):
         """Give the memory back. Called once."""
 
 
+class NativeBindGroup(ABC):
+    """Bound resources."""
+
+    internal: Any = None
+    """What the backend's own calls take for it, if that is something else."""
+
+    @property
+    @abstractmethod
+    def handle(self) -> Any:
+        """The backend's own object."""
+
+
 @attrs.frozen
 class BoundBuffer:
     """A part of a buffer in a bind group; `size` is what the shader sees."""
@@ -86,23 +97,19 @@ class TexturePlace:
     origin: tuple[int, int, int]
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Attachments:
-    """What a render pass draws to.
+    """What render passes draw to; one for each frame buffer.
 
     Attributes:
         colors: The textures drawn to, each with the one it is resolved to (None for one sample).
         depth: The depth target.
-        clear_color: None keeps the contents.
-        clear_depth: None keeps the contents.
-        occlusion_queries: Where occlusion queries count.
+        prepared: What the backend keeps with them, for the next pass.
     """
 
     colors: tuple[tuple[Texture, Texture | None], ...]
     depth: Texture | None
-    clear_color: tuple[float, float, float, float] | None
-    clear_depth: float | None
-    occlusion_queries: QuerySet | None
+    prepared: Any = None
 
 
 @attrs.frozen
@@ -115,9 +122,11 @@ class Targets:
 
 
 class NativeRenderCommands(ABC):
-    """Draws. `pipeline` and `bind_group` are backend handles; numbers may be out of range.
+    """Draws into something.
 
-    An out-of-range number raises `OverflowError`, one that is no number `TypeError`.
+    `pipeline` is a backend handle, `bind_group` a `NativeBindGroup` and `buffer` a `NativeBuffer`,
+    all of the same backend. Numbers of draws may be out of range: that raises `OverflowError`, and
+    what is no number `TypeError`.
     """
 
     @abstractmethod
@@ -149,11 +158,51 @@ class NativeRenderCommands(ABC):
         first_instance: int,
     ) -> None: ...
 
+    def draw_many(
+        self,
+        draws: npt.NDArray[Any],
+        index: int,
+        bind_group: Any,
+        offsets: npt.NDArray[Any],
+    ) -> None:
+        """Call `draw` for each row of `draws`, all of them in range.
+
+        Args:
+            draws: Arguments of `draw`, shape (n, 4).
+            index: Number of the bind group.
+            bind_group: Set before each draw; None leaves what is set.
+            offsets: Its offsets, C-contiguous uint32, shape (n, number of offsets).
+        """
+        self._many(self.draw, draws, index, bind_group, offsets)
+
+    def draw_indexed_many(
+        self,
+        draws: npt.NDArray[Any],
+        index: int,
+        bind_group: Any,
+        offsets: npt.NDArray[Any],
+    ) -> None:
+        """The same with `draw_indexed`: shape (n, 5)."""
+        self._many(self.draw_indexed, draws, index, bind_group, offsets)
+
     @abstractmethod
     def draw_indirect(self, buffer: Any, offset: int) -> None: ...
 
     @abstractmethod
     def draw_indexed_indirect(self, buffer: Any, offset: int) -> None: ...
+
+    def _many(
+        self,
+        draw: Callable[..., None],
+        draws: npt.NDArray[Any],
+        index: int,
+        bind_group: Any,
+        offsets: npt.NDArray[Any],
+    ) -> None:
+        for numbers, row in zip(draws.tolist(), offsets.tolist(), strict=True):
+            if bind_group is not None:
+                self.set_bind_group(index, bind_group, row)
+            draw(*numbers)
 
 
 class NativeRenderPass(NativeRenderCommands):
@@ -234,7 +283,15 @@ class NativeEncoder(ABC):
     ) -> None: ...
 
     @abstractmethod
-    def begin_render_pass(self, attachments: Attachments, label: str) -> NativeRenderPass: ...
+    def begin_render_pass(
+        self,
+        attachments: Attachments,
+        clear_color: tuple[float, float, float, float] | None,
+        clear_depth: float | None,
+        occlusion_queries: QuerySet | None,
+        label: str,
+    ) -> NativeRenderPass:
+        """Begin a pass; clears that are None keep the contents."""
 
     @abstractmethod
     def begin_compute_pass(self, label: str) -> NativeComputePass: ...
@@ -272,6 +329,10 @@ class NativeDevice(ProgressSource):
     def create_buffer(self, desc: BufferDesc) -> NativeBuffer: ...
 
     @abstractmethod
+    def create_buffer_with_data(self, desc: BufferDesc, data: npt.NDArray[Any]) -> NativeBuffer:
+        """Make a buffer that starts with the bytes of `data` (C order, not empty), then zeros."""
+
+    @abstractmethod
     def create_texture(self, descriptor: TextureDescriptor) -> NativeTexture: ...
 
     @abstractmethod
@@ -286,7 +347,7 @@ class NativeDevice(ProgressSource):
         layout: BindGroupLayout,
         resources: Mapping[int, BoundBuffer | Texture | Sampler],
         label: str,
-    ) -> Any: ...
+    ) -> NativeBindGroup: ...
 
     @abstractmethod
     def create_render_pipeline(self, descriptor: RenderPipelineDescriptor, shader: Any) -> Any: ...
@@ -317,15 +378,18 @@ class NativeDevice(ProgressSource):
     def create_surface(self, canvas: Any, device: RenderDevice) -> ISurface: ...
 
     @abstractmethod
-    def submit(self, command_buffers: Sequence[Any], done: Done) -> int:
-        """Hand over command buffers; `done` is called when all submitted so far has ended.
+    def submit(self, command_buffers: Sequence[Any], completion: Completion[None]) -> int:
+        """Hand over command buffers; `completion` is settled when all submitted so far has ended.
+
+        Nobody is left to be told when it has no reference any more.
 
         Returns:
             A number that `drive` finds in `Completion.after`; 0 where it has no use for one.
         """
 
     @abstractmethod
-    def write_buffer(self, buffer: Buffer, offset: int, data: npt.NDArray[np.uint8]) -> None: ...
+    def write_buffer(self, buffer: Buffer, offset: int, data: npt.NDArray[Any]) -> None:
+        """Write the bytes of `data` (C order, not empty)."""
 
     @abstractmethod
     def write_texture(

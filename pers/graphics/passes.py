@@ -7,15 +7,19 @@ import sys
 from collections.abc import Sequence
 from numbers import Real
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from types import CodeType, TracebackType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from pers._checks import items_of, whole_number
-from pers._tracking import Recording
-from pers.buffers.core import Buffer
+from pers._tracking import Recording, UsageTag
+from pers.buffers.core import Buffer, NativeBuffer
 from pers.buffers.interfaces import IBuffer
 from pers.buffers.types import COPY_ALIGNMENT, BufferUsage, usage_names
 from pers.errors import BufferRangeError, BufferUsageError, ValidationError
+from pers.graphics.draw_rows import DRAW, DRAW_INDEXED, rows_of_draws, table_of_integers
 from pers.graphics.interfaces import (
     IBindGroup,
     IComputePass,
@@ -26,6 +30,7 @@ from pers.graphics.interfaces import (
     IRenderPass,
 )
 from pers.graphics.native import (
+    NativeBindGroup,
     NativeComputePass,
     NativeRenderCommands,
     NativeRenderPass,
@@ -38,80 +43,129 @@ if TYPE_CHECKING:
     from pers.graphics.device import RenderDevice
 
 _PACKAGE = str(Path(__file__).parents[1])
+_VERTEX = int(BufferUsage.VERTEX)
+_INDEX = int(BufferUsage.INDEX)
+_INDIRECT = int(BufferUsage.INDIRECT)
+_NO_OFFSETS: tuple[int, ...] = ()
+
+_LISTS = (list, tuple)
+
+Names: TypeAlias = tuple[tuple[str, str], ...]
+"""A pass and what it is in, from the outside in: what each is, and its label."""
+
+Site: TypeAlias = tuple[CodeType, int]
+"""Where in the code something was called: what `site_name` makes a text of."""
 
 
-def call_site() -> str:
-    """Return ``file:line`` of the code outside pers that is calling into it."""
+def call_site() -> Site:
+    """Return where the code outside pers is that is calling into it."""
     frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    return frame.f_code, frame.f_lasti
+
+
+def site_name(site: Site) -> str:
+    """Return ``file:line``."""
+    code, place = site
+    lines = (line for start, end, line in code.co_lines() if start <= place < end)
+    return f"{code.co_filename}:{next(lines, None) or code.co_firstlineno}"
 
 
 class PassBase:
     """What passes and bundle encoders share: they are open, then ended, and note what they use."""
 
-    def __init__(self, device: RenderDevice, recording: Recording, name: str, site: str) -> None:
+    def __init__(
+        self, device: RenderDevice, recording: Recording, names: Names, site: Site
+    ) -> None:
         self._device = device
         self._recording = recording
-        self._name = name
-        self.site = site
-        """Where it was begun."""
+        self._noted_groups = recording.groups
+        self._group_limit = device.limits.max_bind_groups
+        self._names = names
+        self._site = site
         self.is_open = True
 
     @property
     def name(self) -> str:
         """How error messages call the pass."""
-        return self._name
+        return ": ".join(f"{what} {label!r}" for what, label in self._names)
 
-    def _check_open(self, call: str) -> None:
-        if not self.is_open:
-            raise ValidationError(
-                f"{self._name}: {call} after its end (it was begun at {self.site}); begin another"
-            )
+    @property
+    def site(self) -> str:
+        """Where it was begun."""
+        return site_name(self._site)
+
+    # Whether a call is legal is asked in as few steps as possible; what exactly is wrong with one
+    # that is not, and what to say about it, is worked out afterwards.
+
+    def _closed(self, call: str) -> ValidationError:
+        return ValidationError(
+            f"{self.name}: {call} after its end (it was begun at {self.site}); begin another"
+        )
 
     def _bind_group(
         self, index: int, bind_group: IBindGroup, offsets: Sequence[int]
-    ) -> tuple[BindGroup, tuple[int, ...]]:
-        self._check_open("set_bind_group")
-        group = owned(bind_group, BindGroup, self._device, self._name)
-        limit = self._device.limits.max_bind_groups
-        if not isinstance(index, int) or not 0 <= index < limit:
-            raise ValidationError(
-                f"{self._name}: set_bind_group index must be 0 to {limit - 1}, not {index!r}"
-            )
-        given = items_of(offsets, f"{self._name}: set_bind_group dynamic_offsets")
-        checked = group.check_offsets(given, f"{self._name}: set_bind_group {index}")
-        for resource in group.resources:
-            self._recording.use(resource)
-        return group, checked
+    ) -> tuple[BindGroup, Sequence[int]]:
+        if not self.is_open:
+            raise self._closed("set_bind_group")
+        if type(bind_group) is not BindGroup or bind_group.device is not self._device:
+            bind_group = owned(bind_group, BindGroup, self._device, self.name)
+        if not isinstance(index, int) or not 0 <= index < self._group_limit:
+            raise self._bad_group(index, "set_bind_group index")
+        limits = bind_group.offset_limits
+        if limits or offsets is not _NO_OFFSETS:
+            fits = False
+            if len(limits) == 1 and type(offsets) in _LISTS and len(offsets) == 1:
+                offset = offsets[0]
+                alignment, largest = limits[0]
+                fits = type(offset) is int and 0 <= offset <= largest and not offset % alignment
+            if not fits:
+                what = f"{self.name}: set_bind_group"
+                given = items_of(offsets, f"{what} dynamic_offsets")
+                offsets = bind_group.check_offsets(given, f"{what} {index}")
+        if self._noted_groups.get(bind_group) is not UsageTag.epoch:
+            self._recording.use_group(bind_group)
+        return bind_group, offsets
+
+    def _bad_group(self, index: object, what: str) -> ValidationError:
+        return ValidationError(
+            f"{self.name}: {what} must be 0 to {self._group_limit - 1}, not {index!r}"
+        )
 
     def _buffer(
-        self, buffer: IBuffer, usage: BufferUsage, offset: int, size: int | None, call: str
-    ) -> tuple[Buffer, int, int]:
-        self._check_open(call)
-        what = f"{self._name}: {call}"
-        core = owned_buffer(buffer, self._device, what)
-        if not core.usage & usage:
+        self, buffer: IBuffer, usage: int, offset: int, size: int | None, call: str
+    ) -> tuple[NativeBuffer, int, int]:
+        if not self.is_open:
+            raise self._closed(call)
+        core = buffer
+        if type(core) is not Buffer or core.owner is not self._device:
+            core = owned_buffer(buffer, self._device, f"{self.name}: {call}")
+        desc = core.desc
+        if not core.usage_bits & usage:
             raise BufferUsageError(
-                f"{what}: {core.label} was created with {usage_names(core.usage)}; "
+                f"{self.name}: {call}: {core.label} was created with {usage_names(desc.usage)}; "
                 f"it needs {usage_names(usage)}"
             )
-        start = whole_number(offset, f"{what} offset")
-        length = core.size - start if size is None else whole_number(size, f"{what} size")
+        if type(offset) is not int or offset < 0:
+            offset = whole_number(offset, f"{self.name}: {call} offset")
+        if size is None:
+            size = desc.size - offset
+        elif type(size) is not int or size < 0:
+            size = whole_number(size, f"{self.name}: {call} size")
         # An empty part is legal in WebGPU, but wgpu-native aborts the process on it.
-        if start % COPY_ALIGNMENT or length < 1 or start + length > core.size:
+        if offset % COPY_ALIGNMENT or size < 1 or offset + size > desc.size:
             raise BufferRangeError(
-                f"{what}: {length} bytes at offset {start} are no part of {core.label} "
-                f"({core.size} bytes) that starts at a multiple of {COPY_ALIGNMENT} and is not "
+                f"{self.name}: {call}: {size} bytes at offset {offset} are no part of {core.label} "
+                f"({desc.size} bytes) that starts at a multiple of {COPY_ALIGNMENT} and is not "
                 "empty"
             )
         self._recording.use(core)
-        return core, start, length
+        return core.native, offset, size
 
     def _bad_number(self, call: str, arguments: tuple[object, ...]) -> ValidationError:
         return ValidationError(
-            f"{self._name}: {call} takes whole numbers from 0 to 2**32-1, not {arguments}"
+            f"{self.name}: {call} takes whole numbers from 0 to 2**32-1, not {arguments}"
         )
 
 
@@ -123,24 +177,26 @@ class RenderCommands(PassBase, IRenderCommands):
         device: RenderDevice,
         recording: Recording,
         native: NativeRenderCommands,
-        name: str,
-        site: str,
+        names: Names,
+        site: Site,
     ) -> None:
-        super().__init__(device, recording, name, site)
+        super().__init__(device, recording, names, site)
         self._draws = native
 
     def set_pipeline(self, pipeline: IPipeline) -> None:
-        self._check_open("set_pipeline")
-        checked = owned(pipeline, Pipeline, self._device, self._name)
-        if checked.kind != "render":
-            raise ValidationError(f"{self._name}: {checked.name} is a compute pipeline")
-        self._draws.set_pipeline(checked.native_handle)
+        if not self.is_open:
+            raise self._closed("set_pipeline")
+        if type(pipeline) is not Pipeline or pipeline.device is not self._device:
+            pipeline = owned(pipeline, Pipeline, self._device, self.name)
+        if pipeline.kind != "render":
+            raise ValidationError(f"{self.name}: {pipeline.name} is a compute pipeline")
+        self._draws.set_pipeline(pipeline.native_handle)
 
     def set_bind_group(
         self, index: int, bind_group: IBindGroup, dynamic_offsets: Sequence[int] = ()
     ) -> None:
         group, offsets = self._bind_group(index, bind_group, dynamic_offsets)
-        self._draws.set_bind_group(index, group.native_handle, offsets)
+        self._draws.set_bind_group(index, group.native, offsets)
 
     def set_vertex_buffer(
         self, slot: int, buffer: IBuffer, offset: int = 0, size: int | None = None
@@ -148,12 +204,10 @@ class RenderCommands(PassBase, IRenderCommands):
         limit = self._device.limits.max_vertex_buffers
         if not isinstance(slot, int) or not 0 <= slot < limit:
             raise ValidationError(
-                f"{self._name}: set_vertex_buffer slot must be 0 to {limit - 1}, not {slot!r}"
+                f"{self.name}: set_vertex_buffer slot must be 0 to {limit - 1}, not {slot!r}"
             )
-        core, start, length = self._buffer(
-            buffer, BufferUsage.VERTEX, offset, size, "set_vertex_buffer"
-        )
-        self._draws.set_vertex_buffer(slot, core.native_handle, start, length)
+        native, start, length = self._buffer(buffer, _VERTEX, offset, size, "set_vertex_buffer")
+        self._draws.set_vertex_buffer(slot, native, start, length)
 
     def set_index_buffer(
         self,
@@ -164,12 +218,10 @@ class RenderCommands(PassBase, IRenderCommands):
     ) -> None:
         if index_format not in ("uint16", "uint32"):
             raise ValidationError(
-                f"{self._name}: index_format must be 'uint16' or 'uint32', not {index_format!r}"
+                f"{self.name}: index_format must be 'uint16' or 'uint32', not {index_format!r}"
             )
-        core, start, length = self._buffer(
-            buffer, BufferUsage.INDEX, offset, size, "set_index_buffer"
-        )
-        self._draws.set_index_buffer(core.native_handle, index_format, start, length)
+        native, start, length = self._buffer(buffer, _INDEX, offset, size, "set_index_buffer")
+        self._draws.set_index_buffer(native, index_format, start, length)
 
     def draw(
         self,
@@ -178,7 +230,8 @@ class RenderCommands(PassBase, IRenderCommands):
         first_vertex: int = 0,
         first_instance: int = 0,
     ) -> None:
-        self._check_open("draw")
+        if not self.is_open:
+            raise self._closed("draw")
         try:
             self._draws.draw(vertex_count, instance_count, first_vertex, first_instance)
         except (OverflowError, TypeError):
@@ -193,7 +246,8 @@ class RenderCommands(PassBase, IRenderCommands):
         base_vertex: int = 0,
         first_instance: int = 0,
     ) -> None:
-        self._check_open("draw_indexed")
+        if not self.is_open:
+            raise self._closed("draw_indexed")
         try:
             self._draws.draw_indexed(
                 index_count, instance_count, first_index, base_vertex, first_instance
@@ -202,15 +256,87 @@ class RenderCommands(PassBase, IRenderCommands):
             numbers = (index_count, instance_count, first_index, base_vertex, first_instance)
             raise self._bad_number("draw_indexed", numbers) from None
 
+    def draw_many(
+        self,
+        draws: npt.ArrayLike,
+        *,
+        bind_group: IBindGroup | None = None,
+        dynamic_offsets: npt.ArrayLike | None = None,
+        group_index: int = 0,
+    ) -> None:
+        if not self.is_open:
+            raise self._closed("draw_many")
+        rows = rows_of_draws(draws, DRAW, f"{self.name}: draw_many")
+        group, offsets = self._group_rows(
+            "draw_many", len(rows), group_index, bind_group, dynamic_offsets
+        )
+        self._draws.draw_many(rows, group_index, group, offsets)
+
+    def draw_indexed_many(
+        self,
+        draws: npt.ArrayLike,
+        *,
+        bind_group: IBindGroup | None = None,
+        dynamic_offsets: npt.ArrayLike | None = None,
+        group_index: int = 0,
+    ) -> None:
+        if not self.is_open:
+            raise self._closed("draw_indexed_many")
+        rows = rows_of_draws(draws, DRAW_INDEXED, f"{self.name}: draw_indexed_many")
+        group, offsets = self._group_rows(
+            "draw_indexed_many", len(rows), group_index, bind_group, dynamic_offsets
+        )
+        self._draws.draw_indexed_many(rows, group_index, group, offsets)
+
     def draw_indirect(self, buffer: IBuffer, offset: int = 0) -> None:
-        core, start, _ = self._buffer(buffer, BufferUsage.INDIRECT, offset, 16, "draw_indirect")
-        self._draws.draw_indirect(core.native_handle, start)
+        native, start, _ = self._buffer(buffer, _INDIRECT, offset, 16, "draw_indirect")
+        self._draws.draw_indirect(native, start)
 
     def draw_indexed_indirect(self, buffer: IBuffer, offset: int = 0) -> None:
-        core, start, _ = self._buffer(
-            buffer, BufferUsage.INDIRECT, offset, 20, "draw_indexed_indirect"
+        native, start, _ = self._buffer(buffer, _INDIRECT, offset, 20, "draw_indexed_indirect")
+        self._draws.draw_indexed_indirect(native, start)
+
+    def _group_rows(
+        self,
+        call: str,
+        count: int,
+        index: int,
+        bind_group: IBindGroup | None,
+        dynamic_offsets: npt.ArrayLike | None,
+    ) -> tuple[NativeBindGroup | None, npt.NDArray[np.uint32]]:
+        """Return what is to be set before each of many draws: a bind group, if any, and offsets."""
+        what = f"{self.name}: {call}"
+        none = np.empty((count, 0), np.uint32)
+        if bind_group is None:
+            if dynamic_offsets is not None:
+                raise ValidationError(
+                    f"{what}: dynamic_offsets need the group that they are for; pass bind_group"
+                )
+            return None, none
+        group = owned(bind_group, BindGroup, self._device, what)
+        if not isinstance(index, int) or not 0 <= index < self._group_limit:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise self._bad_group(index, f"{call} group_index")
+        given = table_of_integers(
+            none if dynamic_offsets is None else dynamic_offsets, f"{what}: dynamic_offsets"
         )
-        self._draws.draw_indexed_indirect(core.native_handle, start)
+        if len(given) != count:
+            raise ValidationError(
+                f"{what}: dynamic_offsets have a row for each draw; {len(given)} rows were given "
+                f"for {count} draws"
+            )
+        group.check_offset_count(given.shape[1], what)
+        for place, (alignment, largest) in enumerate(group.offset_limits):
+            column = given[:, place]
+            bad = (column % alignment != 0) | (column < 0) | (column > largest)
+            if bad.any():
+                row = int(bad.argmax())
+                raise group.offset_error(place, int(column[row]), f"{what}: draw {row}")
+        self._recording.use_group(group)
+        if not group.offset_limits:
+            if count:
+                self._draws.set_bind_group(index, group.native, ())  # once is enough
+            return None, none
+        return group.native, given.astype(np.uint32, order="C")
 
 
 class RenderPass(RenderCommands, IRenderPass):
@@ -223,11 +349,11 @@ class RenderPass(RenderCommands, IRenderPass):
         native: NativeRenderPass,
         targets: Targets,
         occlusion_count: int,
-        name: str,
-        site: str,
+        names: Names,
+        site: Site,
     ) -> None:
         """Not called by users; `ICommandEncoder.begin_render_pass` makes passes."""
-        super().__init__(device, recording, native, name, site)
+        super().__init__(device, recording, native, names, site)
         self._native = native
         self._targets = targets
         self._occlusion_count = occlusion_count
@@ -242,27 +368,30 @@ class RenderPass(RenderCommands, IRenderPass):
         min_depth: float = 0.0,
         max_depth: float = 1.0,
     ) -> None:
-        self._check_open("set_viewport")
+        if not self.is_open:
+            raise self._closed("set_viewport")
         given = (x, y, width, height, min_depth, max_depth)
         if not all(isinstance(number, Real) and abs(number) < 1e6 for number in given):
-            raise ValidationError(f"{self._name}: set_viewport takes finite numbers, not {given}")
+            raise ValidationError(f"{self.name}: set_viewport takes finite numbers, not {given}")
         self._native.set_viewport(x, y, width, height, min_depth, max_depth)
 
     def set_scissor_rect(self, x: int, y: int, width: int, height: int) -> None:
-        self._check_open("set_scissor_rect")
+        if not self.is_open:
+            raise self._closed("set_scissor_rect")
         try:
             self._native.set_scissor_rect(x, y, width, height)
         except (OverflowError, TypeError):
             raise self._bad_number("set_scissor_rect", (x, y, width, height)) from None
 
     def execute_bundles(self, bundles: Sequence[IRenderBundle]) -> None:
-        self._check_open("execute_bundles")
-        given = items_of(bundles, f"{self._name}: execute_bundles")
-        checked = [owned(bundle, RenderBundle, self._device, self._name) for bundle in given]
+        if not self.is_open:
+            raise self._closed("execute_bundles")
+        given = items_of(bundles, f"{self.name}: execute_bundles")
+        checked = [owned(bundle, RenderBundle, self._device, self.name) for bundle in given]
         for bundle in checked:
             if bundle.targets != self._targets:
                 raise ValidationError(
-                    f"{self._name}: {bundle.name} was recorded for {bundle.targets}, but the pass "
+                    f"{self.name}: {bundle.name} was recorded for {bundle.targets}, but the pass "
                     f"draws to {self._targets}"
                 )
             self._recording.use_all_of(bundle.recording)
@@ -271,36 +400,39 @@ class RenderPass(RenderCommands, IRenderPass):
     def multi_draw_indirect(self, buffer: IBuffer, offset: int, count: int) -> None:
         draws = whole_number(
             count,
-            f"{self._name}: multi_draw_indirect count",
+            f"{self.name}: multi_draw_indirect count",
             maximum=2**32 - 1,
             error=ValidationError,
         )
         if draws == 0:
             return
-        core, start, _ = self._buffer(
-            buffer, BufferUsage.INDIRECT, offset, 16 * draws, "multi_draw_indirect"
+        native, start, _ = self._buffer(
+            buffer, _INDIRECT, offset, 16 * draws, "multi_draw_indirect"
         )
-        self._native.multi_draw_indirect(core.native_handle, start, draws)
+        self._native.multi_draw_indirect(native, start, draws)
 
     def begin_occlusion_query(self, index: int) -> None:
-        self._check_open("begin_occlusion_query")
+        if not self.is_open:
+            raise self._closed("begin_occlusion_query")
         if self._query_open or not isinstance(index, int) or not 0 <= index < self._occlusion_count:
             raise ValidationError(
-                f"{self._name}: begin_occlusion_query({index!r}) needs a pass with an occlusion "
+                f"{self.name}: begin_occlusion_query({index!r}) needs a pass with an occlusion "
                 f"query set (this one has {self._occlusion_count} queries) and no open query"
             )
         self._query_open = True
         self._native.begin_occlusion_query(index)
 
     def end_occlusion_query(self) -> None:
-        self._check_open("end_occlusion_query")
+        if not self.is_open:
+            raise self._closed("end_occlusion_query")
         if not self._query_open:
-            raise ValidationError(f"{self._name}: end_occlusion_query without an open query")
+            raise ValidationError(f"{self.name}: end_occlusion_query without an open query")
         self._query_open = False
         self._native.end_occlusion_query()
 
     def end(self) -> None:
-        self._check_open("end")
+        if not self.is_open:
+            raise self._closed("end")
         if self._query_open:
             self.end_occlusion_query()
         self.is_open = False
@@ -324,41 +456,44 @@ class ComputePass(PassBase, IComputePass):
         device: RenderDevice,
         recording: Recording,
         native: NativeComputePass,
-        name: str,
-        site: str,
+        names: Names,
+        site: Site,
     ) -> None:
         """Not called by users; `ICommandEncoder.begin_compute_pass` makes passes."""
-        super().__init__(device, recording, name, site)
+        super().__init__(device, recording, names, site)
         self._native = native
 
     def set_pipeline(self, pipeline: IPipeline) -> None:
-        self._check_open("set_pipeline")
-        checked = owned(pipeline, Pipeline, self._device, self._name)
+        if not self.is_open:
+            raise self._closed("set_pipeline")
+        checked = owned(pipeline, Pipeline, self._device, self.name)
         if checked.kind != "compute":
-            raise ValidationError(f"{self._name}: {checked.name} is a render pipeline")
+            raise ValidationError(f"{self.name}: {checked.name} is a render pipeline")
         self._native.set_pipeline(checked.native_handle)
 
     def set_bind_group(
         self, index: int, bind_group: IBindGroup, dynamic_offsets: Sequence[int] = ()
     ) -> None:
         group, offsets = self._bind_group(index, bind_group, dynamic_offsets)
-        self._native.set_bind_group(index, group.native_handle, offsets)
+        self._native.set_bind_group(index, group.native, offsets)
 
     def dispatch_workgroups(self, x: int, y: int = 1, z: int = 1) -> None:
-        self._check_open("dispatch_workgroups")
+        if not self.is_open:
+            raise self._closed("dispatch_workgroups")
         try:
             self._native.dispatch_workgroups(x, y, z)
         except (OverflowError, TypeError):
             raise self._bad_number("dispatch_workgroups", (x, y, z)) from None
 
     def dispatch_workgroups_indirect(self, buffer: IBuffer, offset: int = 0) -> None:
-        core, start, _ = self._buffer(
-            buffer, BufferUsage.INDIRECT, offset, 12, "dispatch_workgroups_indirect"
+        native, start, _ = self._buffer(
+            buffer, _INDIRECT, offset, 12, "dispatch_workgroups_indirect"
         )
-        self._native.dispatch_workgroups_indirect(core.native_handle, start)
+        self._native.dispatch_workgroups_indirect(native, start)
 
     def end(self) -> None:
-        self._check_open("end")
+        if not self.is_open:
+            raise self._closed("end")
         self.is_open = False
         self._native.end()
 
@@ -427,6 +562,24 @@ class RecordedCommands(NativeRenderCommands):
         numbers = (index_count, instance_count, first_index, base_vertex, first_instance)
         self._calls.append(("draw_indexed", numbers))
 
+    def draw_many(
+        self,
+        draws: npt.NDArray[Any],
+        index: int,
+        bind_group: NativeBindGroup | None,
+        offsets: npt.NDArray[Any],
+    ) -> None:
+        self._calls.append(("draw_many", (draws, index, bind_group, offsets)))
+
+    def draw_indexed_many(
+        self,
+        draws: npt.NDArray[Any],
+        index: int,
+        bind_group: NativeBindGroup | None,
+        offsets: npt.NDArray[Any],
+    ) -> None:
+        self._calls.append(("draw_indexed_many", (draws, index, bind_group, offsets)))
+
     def draw_indirect(self, buffer: Any, offset: int) -> None:
         self._calls.append(("draw_indirect", (buffer, offset)))
 
@@ -440,16 +593,17 @@ class RenderBundleEncoder(RenderCommands, IRenderBundleEncoder):
     def __init__(self, device: RenderDevice, targets: Targets, label: str) -> None:
         """Not called by users; `IRenderDevice.create_render_bundle_encoder` makes encoders."""
         self._commands = RecordedCommands()
-        name = f"render bundle {label!r}"
+        names = (("render bundle", label),)
         super().__init__(
-            device, Recording(waits_for_submit=False), self._commands, name, call_site()
+            device, Recording(waits_for_submit=False), self._commands, names, call_site()
         )
         self._targets = targets
         self._label = label
 
     def finish(self) -> IRenderBundle:
-        self._check_open("finish")
-        self._device.check_alive(f"{self._name}: finish")
+        if not self.is_open:
+            raise self._closed("finish")
+        self._device.check_alive(f"{self.name}: finish")
         self.is_open = False
         handle = self._device.native.create_render_bundle(
             self._targets, self._commands.replay, self._label

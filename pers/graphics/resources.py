@@ -18,7 +18,13 @@ from pers.graphics.interfaces import (
     ISampler,
     IShaderModule,
 )
-from pers.graphics.native import Attachments, BoundBuffer, NativeTexture, Targets
+from pers.graphics.native import (
+    Attachments,
+    BoundBuffer,
+    NativeBindGroup,
+    NativeTexture,
+    Targets,
+)
 from pers.graphics.types import BindGroupLayout, TextureDescriptor
 from pers.textures import ITexture, TextureFormat, TextureUsage
 
@@ -27,6 +33,8 @@ if TYPE_CHECKING:
     from pers.graphics.device import RenderDevice
 
 Owned = TypeVar("Owned", bound="DeviceObject")
+
+_LARGEST_OFFSET = 2**32 - 1
 
 
 class DeviceObject:
@@ -116,16 +124,25 @@ class BindGroup(DeviceObject, IBindGroup):
         self,
         device: RenderDevice,
         label: str,
-        handle: Any,
+        native: NativeBindGroup,
         layout: BindGroupLayout,
         resources: tuple[Trackable, ...],
         dynamic: tuple[tuple[BoundBuffer, int], ...],
     ) -> None:
-        super().__init__(device, label, handle)
+        super().__init__(device, label, None)
+        self.native = native
         self._layout = layout
         self.resources = resources
-        self.dynamic = dynamic
-        """The dynamic bindings in order, each with the alignment of its offset (bytes)."""
+        self._dynamic = dynamic
+        self.offset_limits = tuple(
+            (alignment, min(bound.buffer.size - bound.offset - bound.size, _LARGEST_OFFSET))
+            for bound, alignment in dynamic
+        )
+        """For each dynamic binding, what its offset is a multiple of, and the largest (bytes)."""
+
+    @property
+    def native_handle(self) -> Any:
+        return self.native.handle
 
     @property
     def layout(self) -> BindGroupLayout:
@@ -139,22 +156,38 @@ class BindGroup(DeviceObject, IBindGroup):
             raise BufferRangeError(
                 f"{call}: dynamic offsets are whole numbers of bytes, not {offsets!r}"
             ) from None
-        if len(checked) != len(self.dynamic):
-            raise ValidationError(
-                f"{call}: {self.name} takes {len(self.dynamic)} dynamic offsets, not {len(checked)}"
-            )
-        for offset, (bound, alignment) in zip(checked, self.dynamic, strict=True):
-            if offset < 0 or offset % alignment:
-                raise BufferRangeError(
-                    f"{call}: dynamic offsets into {bound.buffer.label} are multiples of "
-                    f"{alignment} bytes on this device, not {offset}"
-                )
-            if bound.offset + offset + bound.size > bound.buffer.size:
-                raise BufferRangeError(
-                    f"{call}: dynamic offset {offset} puts a record of {bound.size} bytes beyond "
-                    f"the end of {bound.buffer.label} ({bound.buffer.size} bytes)"
-                )
+        self.check_offset_count(len(checked), call)
+        for place, (offset, (alignment, largest)) in enumerate(
+            zip(checked, self.offset_limits, strict=True)
+        ):
+            if offset % alignment or not 0 <= offset <= largest:
+                raise self.offset_error(place, offset, call)
         return checked
+
+    def check_offset_count(self, count: int, call: str) -> None:
+        """Raise unless there are so many dynamic bindings."""
+        if count != len(self._dynamic):
+            raise ValidationError(
+                f"{call}: {self.name} takes {len(self._dynamic)} dynamic offsets, not {count}"
+            )
+
+    def offset_error(self, place: int, offset: int, call: str) -> BufferRangeError:
+        """Return what is wrong with an offset for the dynamic binding at `place`."""
+        bound, alignment = self._dynamic[place]
+        if offset < 0 or offset % alignment:
+            return BufferRangeError(
+                f"{call}: dynamic offsets into {bound.buffer.label} are multiples of "
+                f"{alignment} bytes on this device, not {offset}"
+            )
+        if bound.offset + offset + bound.size <= bound.buffer.size:
+            return BufferRangeError(
+                f"{call}: dynamic offsets have 32 bits, so {offset} is too far into "
+                f"{bound.buffer.label}; bind it with an offset of its own"
+            )
+        return BufferRangeError(
+            f"{call}: dynamic offset {offset} puts a record of {bound.size} bytes beyond "
+            f"the end of {bound.buffer.label} ({bound.buffer.size} bytes)"
+        )
 
 
 class RenderBundle(DeviceObject, IRenderBundle):
@@ -201,6 +234,11 @@ class QuerySet(DeviceObject, IQuerySet):
             if not self._destroyed:
                 self._destroyed = True
                 self._destroy(self._handle)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it was not destroyed."""
+        return not self._destroyed
 
     def check_usable(self, call: str) -> None:
         """Raise when it was destroyed."""
@@ -267,6 +305,11 @@ class Texture(DeviceObject, ITexture):
                     self._destroyed = True
                     self.native.destroy()
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether it was not destroyed."""
+        return not self._destroyed
+
     def check_usable(self, call: str) -> None:
         """Raise when it was destroyed."""
         if self._destroyed:
@@ -274,7 +317,7 @@ class Texture(DeviceObject, ITexture):
 
     def check_usage(self, usage: TextureUsage, call: str) -> None:
         """Raise unless it may be used so."""
-        if not self.usage & usage:
+        if not int(self.descriptor.usage) & int(usage):
             raise ValidationError(
                 f"{call}: {self.name} was created without TextureUsage.{usage.name}"
             )
@@ -303,20 +346,29 @@ class FrameBuffer(IFrameBuffer):
         """
         self._colors = colors
         self._depth = depth
-        self._multisampled = multisampled
+        self._sample_count = multisampled[0].sample_count if multisampled else 1
         self.label = label
+        depths = () if depth is None else (depth,)
+        self.textures: tuple[Texture, ...] = (*colors, *multisampled, *depths)
+        """All textures that a pass touches."""
+        self.targets = Targets(self.color_formats, self.depth_format, self._sample_count)
+        """The formats a bundle has to be made for."""
+        drawn = multisampled or colors
+        resolved = colors if multisampled else (None,) * len(colors)
+        self.attachments = Attachments(tuple(zip(drawn, resolved, strict=True)), depth)
+        """What passes draw to."""
 
     @property
     def width(self) -> int:
-        return self._any.width
+        return self.textures[0].width
 
     @property
     def height(self) -> int:
-        return self._any.height
+        return self.textures[0].height
 
     @property
     def sample_count(self) -> int:
-        return self._multisampled[0].sample_count if self._multisampled else 1
+        return self._sample_count
 
     @property
     def color_textures(self) -> tuple[ITexture, ...]:
@@ -326,38 +378,9 @@ class FrameBuffer(IFrameBuffer):
     def depth_texture(self) -> ITexture | None:
         return self._depth
 
-    @property
-    def textures(self) -> tuple[Texture, ...]:
-        """All textures that a pass touches."""
-        depth = () if self._depth is None else (self._depth,)
-        return (*self._colors, *self._multisampled, *depth)
-
-    @property
-    def targets(self) -> Targets:
-        """The formats a bundle has to be made for."""
-        return Targets(self.color_formats, self.depth_format, self.sample_count)
-
-    def attachments(
-        self,
-        clear_color: tuple[float, float, float, float] | None,
-        clear_depth: float | None,
-        occlusion_queries: QuerySet | None,
-    ) -> Attachments:
-        """Describe a pass that draws to all targets."""
-        colors: tuple[tuple[Texture, Texture | None], ...]
-        if self._multisampled:
-            colors = tuple(zip(self._multisampled, self._colors, strict=True))
-        else:
-            colors = tuple((texture, None) for texture in self._colors)
-        return Attachments(colors, self._depth, clear_color, clear_depth, occlusion_queries)
-
     def destroy(self) -> None:
         for texture in self.textures:
             texture.destroy()
-
-    @property
-    def _any(self) -> Texture:
-        return self.textures[0]
 
     def __repr__(self) -> str:
         formats = ", ".join(texture_format.value for texture_format in self.color_formats)

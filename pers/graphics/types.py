@@ -292,7 +292,7 @@ class BindingLayout:
             )
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)  # it is looked up for each bind group
 class BindGroupLayout:
     """What the ``@binding`` numbers of one ``@group`` are. A value: equal layouts are the same."""
 

@@ -145,8 +145,8 @@ class Postponed:
         self._news: list[Callable[[PersError | None], None]] = []
         self._calls: list[tuple[Any, ...]] = []
         core: Any = buffer
-        self._map = core._native.map_async
-        patch.setattr(core._native, "map_async", self._map_async)
+        self._map = core.native.map_async
+        patch.setattr(core.native, "map_async", self._map_async)
 
     def _map_async(self, *arguments: Any) -> None:
         *what, done = arguments
@@ -242,7 +242,7 @@ async def test_news_in_the_middle_of_the_call(
         late.really_map(device)
         late.tell()
 
-    monkeypatch.setattr(core._native, "map_async", at_once)
+    monkeypatch.setattr(core.native, "map_async", at_once)
     mapped = await buffer.map_async()
     assert mapped is buffer.mapped_data
 

@@ -244,12 +244,14 @@ def test_out_of_memory_on_webgpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """wgpu's own error for it becomes pers'."""
     import wgpu
 
+    from pers.backends.webgpu import buffers
+
     with open_device("webgpu") as device:
 
-        def fail(**_: object) -> None:
+        def fail(*_: object) -> None:
             raise wgpu.GPUOutOfMemoryError("Not enough memory left.")
 
-        monkeypatch.setattr(device.native_handle, "create_buffer", fail)
+        monkeypatch.setattr(buffers, "create_native", fail)
         with pytest.raises(OutOfMemoryError, match="'big'.*free what is not needed"):
             device.buffer_factory.create_buffer(BufferDesc(64, VERTEX, debug_name="big"))
 

@@ -464,8 +464,8 @@ def test_slot_is_free_only_when_the_gpu_may_have_it(
     array = readback.read_array_blocking()
     slot: Any = readback.inner
     states: list[BufferState] = []
-    unmap = slot._native.unmap
-    monkeypatch.setattr(slot._native, "unmap", lambda: (states.append(slot.state), unmap()))
+    unmap = slot.native.unmap
+    monkeypatch.setattr(slot.native, "unmap", lambda: (states.append(slot.state), unmap()))
     del array
     assert states == [BufferState.MAPPED]
     assert slot.state is BufferState.READY

@@ -226,7 +226,7 @@ async def test_failed_map_leaves_the_buffer_ready(
     failure = error("this map was made to fail")
 
     with monkeypatch.context() as patch:
-        patch.setattr(native._native, "map_async", lambda *args: args[-1](failure))
+        patch.setattr(native.native, "map_async", lambda *args: args[-1](failure))
         with pytest.raises(error, match="made to fail"):
             buffer.map() if blocking else await buffer.map_async()
     assert buffer.state is READY
@@ -364,7 +364,7 @@ async def test_abort_wins_over_any_other_error(
     buffer = make.mappable()
     native: Any = buffer
     news: list[Any] = []
-    monkeypatch.setattr(native._native, "map_async", lambda *args: news.append(args[-1]))
+    monkeypatch.setattr(native.native, "map_async", lambda *args: news.append(args[-1]))
     async with anyio.create_task_group() as group:
         task = await start_map(group, buffer)
         getattr(buffer, end)()

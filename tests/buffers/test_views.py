@@ -229,9 +229,9 @@ def test_native_destroy_waits_for_the_views(make: Maker, monkeypatch: pytest.Mon
     for views in (0, 2):
         buffer: Any = mapped_with(make, numbers(16))
         destroyed: list[int] = []
-        destroy = buffer._native.destroy
+        destroy = buffer.native.destroy
         monkeypatch.setattr(
-            buffer._native, "destroy", lambda d=destroy, log=destroyed: (log.append(1), d())
+            buffer.native, "destroy", lambda d=destroy, log=destroyed: (log.append(1), d())
         )
         alive = [buffer.mapped_data.as_array() for _ in range(views)]
         buffer.destroy()

@@ -326,6 +326,36 @@ async def test_done(device: IRenderDevice, make: Maker) -> None:
     submission.wait(0)
 
 
+def test_submissions_that_somebody_keeps(device: IRenderDevice, make: Maker) -> None:
+    """Each of them ends, whoever else was submitted in between and is kept or not."""
+    kept = []
+    for number in range(30):
+        submission = device.queue.submit([copied(device, make.filled(numbers(4)), make.plain())])
+        if number % 3 == 0:
+            kept.append(submission)
+        if number % 7 == 0:
+            assert kept[-1].is_done in (False, True)
+        if number % 5 == 0:
+            device.queue.write_buffer(make.plain(), 0, bytes(16))
+            make.mappable().map()
+        del submission
+    kept[4].wait(60)
+    assert all(submission.is_done for submission in kept[:5])
+    kept[-1].wait()
+    assert all(submission.is_done for submission in kept)
+
+
+def test_nobody_is_told_of_what_nobody_keeps(gpu: Any) -> None:
+    """The library is not asked to call back at the end of submissions that are not kept."""
+    for _ in range(5):
+        gpu.queue.submit([])
+    kept = gpu.queue.submit([])
+    assert not gpu.native._in_flight
+    gpu.queue.submit([])
+    kept.wait(60)
+    assert kept.is_done
+
+
 @pytest.mark.anyio
 async def test_work_done_without_work(device: IRenderDevice) -> None:
     """[without_work · many,serial]"""

@@ -341,6 +341,26 @@ class Sequence:
             self.method(kind, "draw_indexed_indirect", buffer, self.number)
             self.method("pass", "multi_draw_indirect", buffer, self.number, self.number)
 
+    def draw_many(self) -> None:
+        things = self.things.get(self.random.choice(["pass", "bundle_encoder"]))
+        if not things:
+            return
+        call = getattr(things[-1], self.random.choice(["draw_many", "draw_indexed_many"]))
+        draws = self.table(self.random.choice([1, 2, 3, 4, 5, 6]))
+        options = {
+            "bind_group": self.random.choice([None, self.any_of("group")]),
+            "dynamic_offsets": self.random.choice([None, self.table(1), self.table(2)]),
+            "group_index": self.random.choice([0, 0, 0, self.number()]),
+        }
+        self.call(call.__name__, lambda: call(draws, **options))
+
+    def table(self, columns: int) -> Any:
+        """Return rows of numbers, rarely ones that are none."""
+        rows = [
+            [self.number() for _ in range(columns)] for _ in range(self.random.choice([0, 1, 2]))
+        ]
+        return self.random.choice([rows, [row[0] for row in rows], self.number()])
+
     def pass_state(self) -> None:
         self.method("pass", "set_viewport", *[self.number] * 6)
         self.method("pass", "set_scissor_rect", *[self.number] * 4)
@@ -468,9 +488,13 @@ STEPS = [
     and name
     not in {
         "keep", "any_of", "number", "some_number", "data", "make_fixtures", "texture_descriptor",
-        "call", "step", "on", "method", "set_bind_group", "end",
+        "call", "step", "on", "method", "set_bind_group", "end", "table",
     }
 ]  # fmt: skip
+
+
+LEAKED_BY_THE_LIBRARY = ("CommandBuffer", "ShaderModule", "total")
+"""wgpu-native keeps command buffers that are never submitted, and shaders that do not compile."""
 
 
 def leftovers(backend: str) -> dict[str, int]:
@@ -481,8 +505,18 @@ def leftovers(backend: str) -> dict[str, int]:
 
     for _ in range(30):  # the polling thread lets go of its device after a second of idleness
         gc.collect()
-        counts = wgpu.diagnostics.object_counts.get_dict()
-        left = {name: c["count"] for name, c in counts.items() if c.get("count")}
+        left = {
+            name: each["count"]
+            for name, each in wgpu.diagnostics.object_counts.get_dict().items()
+            if each.get("count")
+        }
+        # pers holds most native objects without an object of wgpu-py.
+        native = wgpu.diagnostics.get_dict().get("wgpu_native_counts", {})
+        left |= {
+            f"native {name}": each["count"]
+            for name, each in native.items()
+            if each["count"] and name not in LEAKED_BY_THE_LIBRARY
+        }
         if not left:
             break
         time.sleep(0.1)

@@ -24,6 +24,7 @@ from pers import (
 )
 from pers.backends.null import NullClock, NullDevice
 from pers.backends.null.timeline import Event, Moment, Timeline
+from tests.support import told
 
 STAGING = BufferUsage.MAP_WRITE | BufferUsage.COPY_SRC
 READBACK = BufferUsage.MAP_READ | BufferUsage.COPY_DST
@@ -94,7 +95,7 @@ def test_drive_waits_for_what_another_thread_submits() -> None:
         completion = Completion[None]("later", device.progress)
         thread = in_thread(completion.wait)
         time.sleep(0.02)
-        device.native.submit([], lambda error: completion.resolve(None) and None)
+        device.native.submit([], told(lambda error: completion.settle(error)))
         thread.join(10)
         assert not thread.is_alive()
 
@@ -262,10 +263,10 @@ def test_what_is_due_together_ends_in_the_order_of_the_calls() -> None:
         encoder = device.create_command_encoder()
         encoder.copy_buffer_to_buffer(buffer, 0, target, 0)
         commands = encoder.finish().handle  # type: ignore[attr-defined]
-        native.submit([commands], lambda error: ends.append("first"))
+        native.submit([commands], told(lambda error: ends.append("first")))
         buffer.native_handle.map_async(MapMode.WRITE, 0, 16, lambda error: ends.append("map"))
-        native.submit([], lambda error: ends.append("second"))
-        native.submit([], lambda error: ends.append("third"))
+        native.submit([], told(lambda error: ends.append("second")))
+        native.submit([], told(lambda error: ends.append("third")))
         clock.advance(1000)
         assert ends == ["first", "map", "second", "third"]
 
@@ -278,9 +279,9 @@ def test_callbacks_may_submit_and_poll(manual: NullDevice) -> None:
         times.append(manual.clock.now)
         manual.poll()
         if len(times) < 5:
-            manual.native.submit([], again)
+            manual.native.submit([], told(again))
 
-    manual.native.submit([], again)
+    manual.native.submit([], told(again))
     manual.clock.advance(350)
     assert times == [100, 200, 300]
     manual.clock.advance(1000)
@@ -298,7 +299,7 @@ def test_polling_in_many_callbacks_does_not_recurse(device: NullDevice) -> None:
         return done
 
     for number in range(3000):
-        device.native.submit([], end(number))
+        device.native.submit([], told(end(number)))
     device.poll()
     assert ends == list(range(3000))
 
@@ -324,7 +325,7 @@ def test_many_threads_see_submissions_end_in_order() -> None:
                 with lock:
                     number = len(submitted)
                     submitted.append(number)
-                    device.native.submit([], lambda error, number=number: ends.append(number))
+                    device.native.submit([], told(lambda error, n=number: ends.append(n)))
                 device.queue.submit([]).wait()
 
         threads = [in_thread(work) for _ in range(4)]
@@ -349,8 +350,8 @@ def test_advance_returns_when_another_thread_has_told_of_what_is_due(manual: Nul
         leave.wait(10)
 
     ends: list[int] = []
-    manual.native.submit([], slow)
-    manual.native.submit([], lambda error: ends.append(1))
+    manual.native.submit([], told(slow))
+    manual.native.submit([], told(lambda error: ends.append(1)))
     thread = in_thread(lambda: manual.clock.advance(100))
     assert entered.wait(10)
     in_thread(lambda: (time.sleep(0.02), leave.set()))

@@ -19,6 +19,7 @@ from pers import (
     ValidationError,
 )
 from pers.backends.null import NullClock, NullDevice, NullFaults
+from tests.support import told
 
 STAGING = BufferUsage.MAP_WRITE | BufferUsage.COPY_SRC
 STORAGE = BufferDesc(1000, BufferUsage.STORAGE, debug_name="big")
@@ -169,7 +170,7 @@ def test_native_calls_of_a_lost_device_raise(device: NullDevice) -> None:
     native_buffer.map_async(2, 0, 16, ends.append)
     assert [type(end) for end in ends] == [MapAbortedError]
     with pytest.raises(DeviceLostError, match="the device was closed"):
-        native.submit([], ends.append)
+        native.submit([], told(ends.append))
     with pytest.raises(DeviceLostError, match="the device was closed"):
         native.create_buffer(STORAGE)
 

@@ -92,8 +92,16 @@ class NullEncoder(NullObject, NativeEncoder):
     ) -> None:
         self._zero(target, offset, 8 * count)
 
-    def begin_render_pass(self, attachments: Attachments, label: str) -> NullRenderPass:
-        return NullRenderPass(self._tape, attachments, f"{self._name}: render pass {label!r}")
+    def begin_render_pass(
+        self,
+        attachments: Attachments,
+        clear_color: tuple[float, float, float, float] | None,
+        clear_depth: float | None,
+        occlusion_queries: QuerySet | None,
+        label: str,
+    ) -> NullRenderPass:
+        name = f"{self._name}: render pass {label!r}"
+        return NullRenderPass(self._tape, attachments, clear_color, clear_depth, name)
 
     def begin_compute_pass(self, label: str) -> NullComputePass:
         name = f"{self._name}: compute pass {label!r}"

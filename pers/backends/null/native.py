@@ -131,7 +131,9 @@ class NullNative(NativeDevice):
             self._timeline.run_until_done(completion)
 
     def drive(self, completion: Completion[Any]) -> None:
-        self.watch(completion)
+        self.poll()
+        if not completion.done:
+            self.watch(completion)
         if completion.done:
             return
         arrived = threading.Event()
@@ -186,6 +188,11 @@ class NullNative(NativeDevice):
             self._check_alive()
             self._check_allocation(f"buffer {desc.debug_name!r}", desc.size)
             return NullBuffer(self, desc)
+
+    def create_buffer_with_data(self, desc: BufferDesc, data: npt.NDArray[Any]) -> NullBuffer:
+        buffer = self.create_buffer(desc)
+        buffer.memory[: data.nbytes] = data.reshape(-1).view(np.uint8)
+        return buffer
 
     def create_texture(self, descriptor: TextureDescriptor) -> NullTexture:
         check_descriptor(descriptor)
@@ -263,7 +270,9 @@ class NullNative(NativeDevice):
         tape.check()
         return NullBundle(self.live, tape)
 
-    def submit(self, command_buffers: Sequence[NullCommandBuffer], done: Done) -> int:
+    def submit(
+        self, command_buffers: Sequence[NullCommandBuffer], completion: Completion[None]
+    ) -> int:
         tapes = [command_buffer.tape for command_buffer in command_buffers]
         buffers = set[NullBuffer]().union(*(tape.buffers for tape in tapes))
         commands: list[Command] = []
@@ -274,12 +283,15 @@ class NullNative(NativeDevice):
             self._check_alive()
             self._counters.submits += 1
             end = self.clock.submission_end(self._queue_end)
-            self._enqueue(end, Work(self, commands, done, self.faults.take_loss()), buffers)
+            self._enqueue(
+                end, Work(self, commands, completion.settle, self.faults.take_loss()), buffers
+            )
         return 0
 
-    def write_buffer(self, buffer: Buffer, offset: int, data: npt.NDArray[np.uint8]) -> None:
+    def write_buffer(self, buffer: Buffer, offset: int, data: npt.NDArray[Any]) -> None:
         native = native_buffer(buffer)
-        self._write(native.memory[offset : offset + data.size], data.copy(), {native})
+        copy = np.frombuffer(data.tobytes(), np.uint8)
+        self._write(native.memory[offset : offset + copy.size], copy, {native})
 
     def write_texture(
         self, target: TexturePlace, data: npt.NDArray[Any], size: tuple[int, int, int]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pers.backends.null.buffers import NullBuffer, native_buffer
 from pers.backends.null.live import LiveObjects, NullObject
 from pers.errors import ValidationError
-from pers.graphics.native import BoundBuffer
+from pers.graphics.native import BoundBuffer, NativeBindGroup
 from pers.graphics.types import (
     BindGroupLayout,
     ComputePipelineDescriptor,
@@ -59,7 +59,7 @@ class NullShader(NullObject):
             )
 
 
-class NullBindGroup(NullObject):
+class NullBindGroup(NullObject, NativeBindGroup):
     """Bound resources."""
 
     def __init__(
@@ -72,6 +72,10 @@ class NullBindGroup(NullObject):
         self.signature = signature(layout)
         bound = (item.buffer for item in resources.values() if isinstance(item, BoundBuffer))
         self.buffers: frozenset[NullBuffer] = frozenset(map(native_buffer, bound))
+
+    @property
+    def handle(self) -> Any:
+        return self
 
 
 class NullRenderPipeline(NullObject):

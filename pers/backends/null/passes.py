@@ -161,7 +161,14 @@ class NullBundle(NullObject):
 class NullRenderPass(NullDraws, NativeRenderPass):
     """A render pass: clears, and resolves what it cleared."""
 
-    def __init__(self, tape: Tape, attachments: Attachments, name: str) -> None:
+    def __init__(
+        self,
+        tape: Tape,
+        attachments: Attachments,
+        clear_color: tuple[float, float, float, float] | None,
+        clear_depth: float | None,
+        name: str,
+    ) -> None:
         colors = [texture for texture, _ in attachments.colors]
         depth = attachments.depth
         first = colors[0] if colors else depth
@@ -171,7 +178,13 @@ class NullRenderPass(NullDraws, NativeRenderPass):
         super().__init__(tape, targets, name)
         self._extent = (first.width, first.height)
         self._resolves = [(texture, goal) for texture, goal in attachments.colors if goal]
-        self._clear(colors, depth, attachments)
+        if clear_color is not None:
+            for texture in colors:
+                self._fill(texture, color_bytes(texture.format, clear_color))
+        if depth is not None and clear_depth is not None:
+            pixel = depth_bytes(depth.format, clear_depth)
+            if pixel is not None:
+                self._fill(depth, pixel)
 
     def set_viewport(
         self, x: float, y: float, width: float, height: float, min_depth: float, max_depth: float
@@ -213,17 +226,6 @@ class NullRenderPass(NullDraws, NativeRenderPass):
         self._tape.counters.render_passes += 1
         for texture, goal in self._resolves:
             self._resolve(texture, goal)
-
-    def _clear(
-        self, colors: list[Texture], depth: Texture | None, attachments: Attachments
-    ) -> None:
-        if attachments.clear_color is not None:
-            for texture in colors:
-                self._fill(texture, color_bytes(texture.format, attachments.clear_color))
-        if depth is not None and attachments.clear_depth is not None:
-            pixel = depth_bytes(depth.format, attachments.clear_depth)
-            if pixel is not None:
-                self._fill(depth, pixel)
 
     def _fill(self, texture: Texture, pixel: bytes) -> None:
         level = native_texture(texture).level(0)

@@ -6,15 +6,16 @@ of a buffer, or cost too much per call; everything else goes through wgpu-py's o
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar, TypeAlias
 
 import wgpu
 from wgpu.backends import wgpu_native
-from wgpu.backends.wgpu_native import _api
+from wgpu.backends.wgpu_native import _api, _helpers
 
 from pers.backends.webgpu._losses import suspect_losses
 from pers.errors import DeviceLostError, OutOfMemoryError, PersError, ValidationError
@@ -24,14 +25,23 @@ logger = logging.getLogger("pers.backends.webgpu")
 __all__ = [
     "BUNDLES",
     "COMMAND_BUFFERS",
+    "NO_LABEL",
     "NULL",
     "OFFSETS",
     "SUBMISSION_INDEX",
+    "Owned",
+    "Ticket",
+    "cast",
+    "checked",
     "ffi",
     "forget",
+    "label_view",
     "lib",
-    "libf",
     "map_info",
+    "memmove",
+    "memory_of",
+    "new",
+    "ticket",
     "translate",
     "translated",
     "work_info",
@@ -40,65 +50,151 @@ __all__ = [
 ffi: Any = wgpu_native.ffi
 lib: Any = wgpu_native.lib
 """The C functions. An error they meet goes to wgpu's log, or aborts the process."""
-libf: Any = _api.libf
-"""The same functions; an error that the library can report is raised."""
 NULL: Any = ffi.NULL
 
-_MAP_INFO = ffi.typeof("WGPUBufferMapCallbackInfo *")  # looked up once: it takes a while
+# What `ffi` does for the same names, without the step that looks types up by their names.
+new: Callable[..., Any] = ffi._backend.newp
+cast: Callable[[Any, Any], Any] = ffi._backend.cast
+memmove: Callable[[Any, Any, int], None] = ffi._backend.memmove
+memory_of: Callable[[Any], Any] = functools.partial(ffi._backend.from_buffer, ffi.typeof("char[]"))
+"""Return a pointer to the memory of anything with the buffer protocol."""
+
+# Types are looked up once: it takes a while.
+_MAP_INFO = ffi.typeof("WGPUBufferMapCallbackInfo *")
 _WORK_INFO = ffi.typeof("WGPUQueueWorkDoneCallbackInfo *")
 COMMAND_BUFFERS = ffi.typeof("WGPUCommandBuffer[]")
 SUBMISSION_INDEX = ffi.typeof("WGPUSubmissionIndex *")
 OFFSETS = ffi.typeof("uint32_t[]")
 BUNDLES = ffi.typeof("WGPURenderBundle[]")
 
-Callback = Callable[[bool, str], None]
-"""Gets whether the operation succeeded, and the library's message if not."""
+Ticket: TypeAlias = Any
+"""What the C library calls back with: a pointer that stands for a number."""
 
-# The C library calls back with a number; the callbacks themselves live for ever, so that a call
+Callback = Callable[[Ticket, bool, str], None]
+"""Gets its ticket, whether the operation succeeded, and the library's message if not."""
+
+
+class _Slot:
+    """Where wgpu-py leaves the error that the library reports during a call."""
+
+    type = ""
+    message: str | None = None
+
+
+_errors: Any = _api.error_handler
+_error_types: Any = _helpers.ERROR_TYPES
+
+
+def checked(function: Any, release: Any = None) -> Callable[..., Any]:
+    """Return a C function that raises the error it meets, if the library can report it.
+
+    Args:
+        function: The C function.
+        release: The C function that gives back what `function` made, also when that is invalid.
+    """
+    threads = _errors._per_thread_data
+
+    def call(*arguments: Any) -> Any:
+        try:
+            slots = threads.stack
+        except AttributeError:  # the first call on this thread
+            slots = _errors._get_proxy_stack()
+        slot = _Slot()
+        slots.append(slot)
+        try:
+            result = function(*arguments)
+        finally:
+            slots.pop()
+        if slot.message is not None:
+            if release is not None and result:
+                release(result)
+            raise _error_types.get(slot.type, wgpu.GPUError)(slot.message)
+        return result
+
+    return call
+
+
+class Owned:
+    """A native object that is given back with its Python object.
+
+    The finalizers of a garbage cycle run in any order, so `internal` is None afterwards: C
+    functions refuse that with a `TypeError`, where what is gone would abort the process.
+    """
+
+    internal: Any = None
+    """What C functions take."""
+
+    _release: ClassVar[Any]
+    """The C function that gives it back."""
+
+    def __init__(self, internal: Any) -> None:
+        self.internal = internal
+
+    def __del__(self) -> None:
+        internal, self.internal = self.internal, None
+        if internal is not None:
+            self._release(internal)
+
+
+NO_LABEL = (NULL, 0)
+
+
+def label_view(label: str) -> tuple[Any, int]:
+    """Return a label as the library takes it; what is returned has to live during the call."""
+    if not label:
+        return NO_LABEL
+    data = label.encode()
+    end = data.find(0)  # Vulkan's strings end there
+    return memory_of(data), len(data) if end < 0 else end
+
+
+# The C library calls back with a ticket; the callbacks themselves live for ever, so that a call
 # that comes late, when everything around it is gone, finds nothing to do instead of freed memory.
-_waiting: dict[int, Callback] = {}
-_numbers = itertools.count(1)
-
-
-def _called_back(success: bool, message: Any, userdata: Any) -> None:
-    callback = _waiting.pop(int(ffi.cast("uintptr_t", userdata)), None)
-    if callback is not None:
-        callback(success, "" if success else str(_api.from_c_string_view(message)))
+_MAPPED = lib.WGPUMapAsyncStatus_Success
+_DONE = lib.WGPUQueueWorkDoneStatus_Success
+_MODE = lib.WGPUCallbackMode_AllowProcessEvents
+_waiting: dict[Ticket, Callback] = {}
+_zero = ffi.cast("char *", 0)
+_tickets: Iterator[Ticket] = map(_zero.__add__, itertools.count(1))
 
 
 @ffi.callback("void(WGPUMapAsyncStatus, WGPUStringView, void *, void *)")  # type: ignore[untyped-decorator]
-def _on_map(status: int, message: Any, userdata: Any, _: Any) -> None:
-    _called_back(status == lib.WGPUMapAsyncStatus_Success, message, userdata)
+def _on_map(status: int, message: Any, number: Any, _: Any) -> None:
+    callback = _waiting.pop(number, None)
+    if callback is not None:
+        done = status == _MAPPED
+        callback(number, done, "" if done else str(_api.from_c_string_view(message)))
 
 
 @ffi.callback("void(WGPUQueueWorkDoneStatus, WGPUStringView, void *, void *)")  # type: ignore[untyped-decorator]
-def _on_work_done(status: int, message: Any, userdata: Any, _: Any) -> None:
-    _called_back(status == lib.WGPUQueueWorkDoneStatus_Success, message, userdata)
+def _on_work_done(status: int, message: Any, number: Any, _: Any) -> None:
+    callback = _waiting.pop(number, None)
+    if callback is not None:
+        done = status == _DONE
+        callback(number, done, "" if done else str(_api.from_c_string_view(message)))
 
 
-def map_info(callback: Callback) -> tuple[Any, int]:
-    """Return the struct that makes a map call back, and the number to `forget` it by."""
-    return _callback_info(_MAP_INFO, _on_map, callback)
+def map_info(callback: Callback) -> tuple[Any, Ticket]:
+    """Return the struct that makes a map call back, and the ticket to `forget` it by."""
+    number = ticket(callback)
+    return new(_MAP_INFO, (NULL, _MODE, _on_map, number)), number
 
 
-def work_info(callback: Callback) -> tuple[Any, int]:
-    """Return the struct that makes "work done" call back, and the number to `forget` it by."""
-    return _callback_info(_WORK_INFO, _on_work_done, callback)
+def work_info() -> Any:
+    """Return a struct for "work done", to be used again and again with a new `ticket` in it."""
+    return new(_WORK_INFO, (NULL, _MODE, _on_work_done))
 
 
-def forget(number: int) -> Callback | None:
+def ticket(callback: Callback) -> Ticket:
+    """Return what has to be in the struct of a call for `callback` to be called."""
+    number = next(_tickets)
+    _waiting[number] = callback
+    return number
+
+
+def forget(number: Ticket) -> Callback | None:
     """Take a callback out before it is called."""
     return _waiting.pop(number, None)
-
-
-def _callback_info(ctype: Any, function: Any, callback: Callback) -> tuple[Any, int]:
-    number = next(_numbers)
-    _waiting[number] = callback
-    info = ffi.new(ctype)
-    info.mode = lib.WGPUCallbackMode_AllowProcessEvents
-    info.callback = function
-    info.userdata1 = ffi.cast("void *", number)
-    return info, number
 
 
 def translate(error: Exception, call: str) -> PersError:

@@ -5,7 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pers.backends.webgpu._ffi import ffi, forget, lib, libf, logger, map_info, translate
+import numpy as np
+import numpy.typing as npt
+from wgpu.backends.wgpu_native import _api
+
+from pers.backends.webgpu._ffi import (
+    NULL,
+    Owned,
+    Ticket,
+    cast,
+    checked,
+    ffi,
+    forget,
+    label_view,
+    lib,
+    logger,
+    map_info,
+    memmove,
+    new,
+    translate,
+)
+from pers.backends.webgpu.descriptors import buffer_usage
 from pers.buffers.core import NativeBuffer
 from pers.buffers.types import BufferDesc, BufferUsage, MapMode
 from pers.errors import MapAbortedError, OutOfMemoryError, PersError
@@ -17,34 +37,82 @@ _GPU_WRITTEN = ~int(BufferUsage.MAP_WRITE | BufferUsage.COPY_SRC)
 """Usages with which more than a mapping writes to a buffer."""
 
 _MODES = {MapMode.READ: lib.WGPUMapMode_Read, MapMode.WRITE: lib.WGPUMapMode_Write}
+_DESCRIPTOR = ffi.typeof("WGPUBufferDescriptor *")
+_NUMBER = ffi.typeof("uintptr_t")
+_MAP_WRITE = buffer_usage(int(BufferUsage.MAP_WRITE))
+_SMALL = 1 << 16
+"""Bytes up to which a copy that holds the interpreter is faster than one that lets go of it."""
+
+create_native = checked(lib.wgpuDeviceCreateBuffer, lib.wgpuBufferRelease)
+_map = checked(lib.wgpuBufferMapAsync)
+_unmap = checked(lib.wgpuBufferUnmap)
+_destroy = lib.wgpuBufferDestroy
 
 
-class WebGPUBuffer(NativeBuffer):
-    """A `wgpu.GPUBuffer` whose mapping pers does itself.
+class WebGPUBuffer(Owned, NativeBuffer):
+    """A `WGPUBuffer` whose mapping pers does itself.
 
     wgpu-py's own `map_async` loses track of the buffer when a map fails or is given up, and its
-    `unmap` refuses a pending one; so the C functions are called instead.
+    `unmap` refuses a pending one; so the C functions are called instead. Its object is made when
+    somebody asks for it.
     """
 
+    _release = lib.wgpuBufferRelease
+
     def __init__(
-        self, device: WebGPUNative, buffer: Any, desc: BufferDesc, *, writes_directly: bool
+        self, device: WebGPUNative, desc: BufferDesc, *, mapped: bool, writes_directly: bool
     ) -> None:
+        """Make the buffer; raises wgpu's errors.
+
+        Args:
+            device: The device.
+            desc: What it is to be.
+            mapped: Whether it starts out mapped, whatever `desc` says.
+            writes_directly: Whether it can be mapped although `desc` does not ask for that.
+        """
+        label = label_view(desc.debug_name)
+        usage = int(desc.usage)
+        native_usage = buffer_usage(usage) | (_MAP_WRITE if writes_directly else 0)
+        fields = (NULL, label, native_usage, desc.size, mapped)
+        super().__init__(create_native(device.gpu._internal, new(_DESCRIPTOR, fields)))
         self._device = device
-        self._buffer = buffer
-        self.internal = buffer._internal
-        """What the C functions take."""
+        self._desc = desc
         self.writes_directly = writes_directly
         # Memory that cannot be mapped is filled by a copy that the library queues.
-        directly = writes_directly or bool(desc.usage & BufferUsage.MAP_WRITE)
-        self._mapped_at_creation = desc.mapped_at_creation and not directly
-        self._is_gpu_written = bool(int(desc.usage) & _GPU_WRITTEN)
+        is_mappable = writes_directly or bool(usage & BufferUsage.MAP_WRITE)
+        self._copies_at_unmap = mapped and not is_mappable
+        self._mapped_at_creation = mapped
+        self._is_gpu_written = bool(usage & _GPU_WRITTEN)
         self.written_before = 0
         """The number of the submit that carries out the last write by the queue."""
-        self._pending_map = 0
+        self._pending_map: Ticket | None = None
+        self._handle: Any = None
 
     @property
     def handle(self) -> Any:
-        return self._buffer
+        if self._handle is None:
+            lib.wgpuBufferAddRef(self.internal)  # which the object gives back when it dies
+            desc, device = self._desc, self._device
+            state = "mapped" if self._mapped_at_creation else "unmapped"
+            self._handle = _api.GPUBuffer(
+                desc.debug_name,
+                self.internal,
+                device.handle,
+                desc.size,
+                buffer_usage(int(desc.usage)),
+                state,
+            )
+        return self._handle
+
+    def fill(self, data: npt.NDArray[Any]) -> None:
+        """Write the first bytes of a buffer that was mapped at creation, and unmap it."""
+        pointer = lib.wgpuBufferGetMappedRange(self.internal, 0, self._desc.size)
+        if data.nbytes <= _SMALL:
+            memmove(pointer, data, data.nbytes)
+        else:
+            target = np.frombuffer(ffi.buffer(pointer, data.nbytes), np.uint8)
+            target[:] = data.reshape(-1).view(np.uint8)
+        self.unmap()
 
     def map_async(
         self, mode: MapMode, offset: int, size: int, done: Callable[[PersError | None], None]
@@ -52,38 +120,50 @@ class WebGPUBuffer(NativeBuffer):
         if self._is_gpu_written:
             self._device.flush_writes(self.written_before)
 
-        def called_back(success: bool, message: str) -> None:
-            self._pending_map = 0
+        def called_back(_: Ticket, success: bool, message: str) -> None:
+            self._pending_map = None
             done(None if success else _map_error(message))
 
         info, number = map_info(called_back)
         self._pending_map = number
         try:
-            libf.wgpuBufferMapAsync(self.internal, _MODES[mode], offset, size, info[0])
+            _map(self.internal, _MODES[mode], offset, size, info[0])
         except Exception as error:
             if forget(number) is not None:
                 done(translate(error, "map"))
 
     def address(self, offset: int, size: int) -> int:
         pointer = lib.wgpuBufferGetMappedRange(self.internal, offset, size)
-        return int(ffi.cast("uintptr_t", pointer))
+        return int(cast(_NUMBER, pointer))
 
     def unmap(self) -> None:
-        forget(self._pending_map)
-        self._pending_map = 0
+        if self._pending_map is not None:
+            self._forget_map()
         try:
-            libf.wgpuBufferUnmap(self.internal)
+            _unmap(self.internal)
         except Exception as error:  # the device was lost, and the mapping with it
             logger.debug("unmap: %s", error)
-        self._buffer._map_state = "unmapped"
-        if self._mapped_at_creation:
-            self._mapped_at_creation = False
+        if self._handle is not None:
+            self._handle._map_state = "unmapped"
+        self._mapped_at_creation = False
+        if self._copies_at_unmap:
+            self._copies_at_unmap = False
             self.written_before = self._device.write_queued()
 
     def destroy(self) -> None:
-        forget(self._pending_map)
-        self._buffer.destroy()
-        self._device.buffer_destroyed()
+        if self._pending_map is not None:
+            self._forget_map()
+        if self.internal is not None:
+            _destroy(self.internal)
+        device = self._device
+        device.buffers.discard(id(self))
+        if device.gone:
+            device.buffer_destroyed()
+
+    def _forget_map(self) -> None:
+        number, self._pending_map = self._pending_map, None
+        if number is not None:
+            forget(number)
 
 
 def _map_error(message: str) -> PersError:

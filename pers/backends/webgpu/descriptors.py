@@ -6,6 +6,8 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+from pers.backends.webgpu._ffi import NULL, ffi, lib, new
+from pers.backends.webgpu.textures import native_texture
 from pers.graphics.native import BoundBuffer, BufferPlace, TexturePlace
 from pers.graphics.resources import Sampler, Texture
 from pers.graphics.types import (
@@ -16,11 +18,19 @@ from pers.graphics.types import (
     DepthState,
     RenderPipelineDescriptor,
     SamplerDescriptor,
-    TextureDescriptor,
     VertexLayout,
 )
 
 Struct = dict[str, Any]
+"""Arguments of wgpu-py, for what is made seldom. The rest is C structs, fields in their order."""
+
+_ENTRIES = ffi.typeof("WGPUBindGroupEntry[]")
+_BIND_GROUP = ffi.typeof("WGPUBindGroupDescriptor *")
+_TEXEL_BUFFER = ffi.typeof("WGPUTexelCopyBufferInfo *")
+_TEXEL_TEXTURE = ffi.typeof("WGPUTexelCopyTextureInfo *")
+_TEXEL_LAYOUT = ffi.typeof("WGPUTexelCopyBufferLayout *")
+_EXTENT = ffi.typeof("WGPUExtent3D *")
+_ALL_ASPECTS = lib.WGPUTextureAspect_All
 
 _BUFFER_USAGES = {
     # pers bit -> WebGPU bit (WebGPU §5.1.2)
@@ -41,19 +51,6 @@ _BUFFER_USAGES = {
 def buffer_usage(usage: int) -> int:
     """Return the WebGPU bits of a `BufferUsage`."""
     return sum(theirs for ours, theirs in _BUFFER_USAGES.items() if usage & ours)
-
-
-def texture(descriptor: TextureDescriptor) -> Struct:
-    """Return the arguments of ``create_texture``; `TextureUsage` has WebGPU's own bits."""
-    return {
-        "label": descriptor.label,
-        "size": (descriptor.width, descriptor.height, descriptor.layers),
-        "format": descriptor.format.value,
-        "usage": int(descriptor.usage),
-        "mip_level_count": descriptor.mip_levels,
-        "sample_count": descriptor.sample_count,
-        "dimension": "2d",
-    }
 
 
 def sampler(descriptor: SamplerDescriptor) -> Struct:
@@ -106,19 +103,24 @@ def _binding(entry: BindingLayout) -> Struct:
     }
 
 
-def bind_group(resources: Mapping[int, BoundBuffer | Texture | Sampler]) -> list[Struct]:
-    """Return the entries of ``create_bind_group``."""
-    return [{"binding": number, "resource": _bound(bound)} for number, bound in resources.items()]
-
-
-def _bound(bound: BoundBuffer | Texture | Sampler) -> Any:
-    if isinstance(bound, BoundBuffer):
-        buffer = bound.buffer.native_handle
-        return {"buffer": buffer, "offset": bound.offset, "size": bound.size}
-    if isinstance(bound, Texture):
-        dimension = "2d-array" if bound.layers > 1 else "2d"
-        return bound.native_handle.create_view(dimension=dimension)
-    return bound.native_handle
+def bind_group(
+    resources: Mapping[int, BoundBuffer | Texture | Sampler], layout: Any, label: Any
+) -> tuple[Any, Any]:
+    """Return the C struct of ``wgpuDeviceCreateBindGroup``, and what has to live with it."""
+    fields: list[tuple[Any, ...]] = []
+    views: list[Any] = []
+    for number, bound in resources.items():
+        if isinstance(bound, BoundBuffer):
+            buffer = bound.buffer.native.internal
+            fields.append((NULL, number, buffer, bound.offset, bound.size, NULL, NULL))
+        elif isinstance(bound, Texture):
+            views.append(native_texture(bound).view())
+            fields.append((NULL, number, NULL, 0, 0, NULL, views[-1].internal))
+        else:
+            fields.append((NULL, number, NULL, 0, 0, bound.native_handle._internal, NULL))
+    entries = new(_ENTRIES, fields)
+    struct = new(_BIND_GROUP, (NULL, label, layout._internal, len(entries), entries))
+    return struct, (entries, views)
 
 
 def render_pipeline(descriptor: RenderPipelineDescriptor, shader: Any, layout: Any) -> Struct:
@@ -189,20 +191,23 @@ def _depth(depth: DepthState) -> Struct:
     }
 
 
-def texel_buffer(place: BufferPlace) -> Struct:
+def texel_buffer(place: BufferPlace) -> Any:
     """Return pixels in a buffer, for copies."""
-    return {
-        "buffer": place.buffer.native_handle,
-        "offset": place.offset,
-        "bytes_per_row": place.bytes_per_row,
-        "rows_per_image": place.rows_per_image,
-    }
+    layout = (place.offset, place.bytes_per_row, place.rows_per_image)
+    return new(_TEXEL_BUFFER, (layout, place.buffer.native.internal))
 
 
-def texel_texture(place: TexturePlace) -> Struct:
+def texel_texture(place: TexturePlace) -> Any:
     """Return a place in a texture, for copies."""
-    return {
-        "texture": place.texture.native_handle,
-        "mip_level": place.mip_level,
-        "origin": place.origin,
-    }
+    fields = (native_texture(place.texture).internal, place.mip_level, place.origin, _ALL_ASPECTS)
+    return new(_TEXEL_TEXTURE, fields)
+
+
+def texel_layout(offset: int, bytes_per_row: int, rows_per_image: int) -> Any:
+    """Return how pixels lie in memory."""
+    return new(_TEXEL_LAYOUT, (offset, bytes_per_row, rows_per_image))
+
+
+def extent(size: tuple[int, int, int]) -> Any:
+    """Return width, height and layers."""
+    return new(_EXTENT, size)

@@ -8,9 +8,9 @@ import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import numpy.typing as npt
 import wgpu
+from wgpu.backends.wgpu_native import _api
 
 from pers._completion import Backoff, Completion
 from pers.backends.webgpu import descriptors
@@ -18,10 +18,15 @@ from pers.backends.webgpu._ffi import (
     COMMAND_BUFFERS,
     NULL,
     SUBMISSION_INDEX,
-    ffi,
+    Owned,
+    Ticket,
+    checked,
     forget,
+    label_view,
     lib,
-    libf,
+    memory_of,
+    new,
+    ticket,
     translate,
     translated,
     work_info,
@@ -29,13 +34,15 @@ from pers.backends.webgpu._ffi import (
 from pers.backends.webgpu._losses import add_device, expect_loss
 from pers.backends.webgpu.adapters import PRIMARY_BUFFERS, SHARED_MEMORY_KINDS, device_info
 from pers.backends.webgpu.buffers import WebGPUBuffer
-from pers.backends.webgpu.commands import WebGPUBundleDraws, WebGPUEncoder, WebGPURenderPass
+from pers.backends.webgpu.commands import WebGPUBundleDraws, WebGPUEncoder, WebGPUPassDraws
+from pers.backends.webgpu.textures import DeviceTexture
 from pers.buffers.core import Buffer, NativeBuffer
 from pers.buffers.types import MAP_USAGES, BufferDesc, BufferUsage
 from pers.errors import DeviceLostError, PersError
 from pers.graphics.native import (
     BoundBuffer,
     Done,
+    NativeBindGroup,
     NativeDevice,
     NativeEncoder,
     NativeRenderCommands,
@@ -62,22 +69,32 @@ if TYPE_CHECKING:
 
 _TARGETS = int(BufferUsage.COPY_DST | MAP_USAGES)
 """What decides whether a buffer is a target that could be mapped: COPY_DST and no MAP_*."""
+_TARGET = int(BufferUsage.COPY_DST)
+
+_create_bind_group = checked(lib.wgpuDeviceCreateBindGroup, lib.wgpuBindGroupRelease)
+_write_buffer = checked(lib.wgpuQueueWriteBuffer)
+_write_texture = checked(lib.wgpuQueueWriteTexture)
+_submit = lib.wgpuQueueSubmitForIndex
+_on_work_done = lib.wgpuQueueOnSubmittedWorkDone
 
 
-class WebGPUTexture(NativeTexture):
-    """A `wgpu.GPUTexture`."""
+class WebGPUBindGroup(Owned, NativeBindGroup):
+    """A `WGPUBindGroup`."""
 
-    def __init__(self, texture: Any, *, owned: bool = True) -> None:
-        self._texture = texture
-        self._owned = owned
+    _release = lib.wgpuBindGroupRelease
+
+    def __init__(self, internal: Any, device: Any, label: str) -> None:
+        super().__init__(internal)
+        self._device = device
+        self._label = label
+        self._handle: Any = None
 
     @property
     def handle(self) -> Any:
-        return self._texture
-
-    def destroy(self) -> None:
-        if self._owned:
-            self._texture.destroy()
+        if self._handle is None:
+            lib.wgpuBindGroupAddRef(self.internal)  # which the object gives back when it dies
+            self._handle = _api.GPUBindGroup(self._label, self.internal, self._device)
+        return self._handle
 
 
 class WebGPUNative(NativeDevice):
@@ -93,13 +110,17 @@ class WebGPUNative(NativeDevice):
             owned: Whether `destroy` may destroy it; not when an application lent it.
             hidden_features: Features of the device that the user did not ask for.
         """
-        self._gpu = gpu_device
+        # What C functions take is asked for each time: when all is garbage, a finalizer may have
+        # released it by the time another one calls.
+        self.gpu = gpu_device
+        """The `wgpu.GPUDevice`."""
         self._owned = owned
-        self._internal = gpu_device._internal
-        self._queue = gpu_device.queue._internal
+        self._queue = gpu_device.queue
         self._lock = threading.RLock()
-        self._gone = False
-        self._buffers = 0
+        self.gone = False
+        """Whether it was closed."""
+        self.buffers: set[int] = set()
+        """The buffers that are not destroyed, by `id`: adding and discarding takes no lock."""
         self._submits = 0
         self._features = frozenset(gpu_device.features) - frozenset(hidden_features)
         # On a discrete GPU the memory that can be mapped is the slow one for it; and an application
@@ -110,7 +131,11 @@ class WebGPUNative(NativeDevice):
             and device_info(gpu_device.adapter).kind in SHARED_MEMORY_KINDS
         )
         self._on_lost: Callable[[DeviceLostInfo], None] | None = None
-        self._in_flight: dict[int, Done] = {}
+        self._in_flight: dict[Ticket, Done] = {}
+        self._last: weakref.ref[Completion[None]] | None = None
+        self._is_shared = not owned  # with an application that submits to the same queue
+        self._work_done = _work_done(weakref.ref(self))
+        self._work_info = work_info()
         self._watcher = _Watcher(self._poll_device)
         self._layout = functools.lru_cache(maxsize=None)(self._make_layout)
         self._maybe_lost = False
@@ -119,15 +144,15 @@ class WebGPUNative(NativeDevice):
 
     @property
     def handle(self) -> Any:
-        return self._gpu
+        return self.gpu
 
     @property
     def info(self) -> DeviceInfo:
-        return device_info(self._gpu.adapter)
+        return device_info(self.gpu.adapter)
 
     @property
     def limits(self) -> DeviceLimits:
-        given = self._gpu.limits
+        given = self.gpu.limits
         names = DeviceLimits.__annotations__
         return DeviceLimits(**{name: int(given[name.replace("_", "-")]) for name in names})
 
@@ -141,76 +166,93 @@ class WebGPUNative(NativeDevice):
     # Progress
 
     def poll(self) -> None:
+        if self._last is not None:
+            with self._lock:
+                self._watch_last()
         self._poll_device()
         if self._maybe_lost:
             self._look_for_loss()
 
     def watch(self, completion: Completion[Any]) -> None:
+        with self._lock:
+            self._watch_last()
         self._watcher.watch(completion)
 
     def drive(self, completion: Completion[Any]) -> None:
+        if self._last is not None:
+            with self._lock:
+                self._watch_last()
         if completion.after:
-            index = ffi.new(SUBMISSION_INDEX, completion.after)
-            lib.wgpuDevicePoll(self._internal, True, index)
+            lib.wgpuDevicePoll(self.gpu._internal, True, new(SUBMISSION_INDEX, completion.after))
+        if completion.done:
+            return
         backoff = Backoff()
         while not completion.done:  # another thread delivers it, or nothing submitted is to end
             backoff.nap()
             self.poll()
 
     def _poll_device(self) -> None:
-        lib.wgpuDevicePoll(self._internal, False, NULL)
+        internal = self.gpu._internal
+        if internal is not None:
+            lib.wgpuDevicePoll(internal, False, NULL)
 
     # Making things
 
     def create_buffer(self, desc: BufferDesc) -> NativeBuffer:
-        usage = descriptors.buffer_usage(desc.usage)
-        directly = self._maps_targets and int(desc.usage) & _TARGETS == BufferUsage.COPY_DST
-        if directly:
-            usage |= wgpu.BufferUsage.MAP_WRITE
-        with translated(f"create buffer {desc.debug_name!r}"):
-            buffer = self._gpu.create_buffer(
-                label=desc.debug_name,
-                size=desc.size,
-                usage=usage,
-                mapped_at_creation=desc.mapped_at_creation,
-            )
-        with self._lock:
-            self._buffers += 1
-        return WebGPUBuffer(self, buffer, desc, writes_directly=directly)
+        return self._create_buffer(desc, mapped=desc.mapped_at_creation)
+
+    def create_buffer_with_data(self, desc: BufferDesc, data: npt.NDArray[Any]) -> NativeBuffer:
+        buffer = self._create_buffer(desc, mapped=True)
+        buffer.fill(data)
+        return buffer
+
+    def _create_buffer(self, desc: BufferDesc, *, mapped: bool) -> WebGPUBuffer:
+        directly = self._maps_targets and int(desc.usage) & _TARGETS == _TARGET
+        try:
+            buffer = WebGPUBuffer(self, desc, mapped=mapped, writes_directly=directly)
+        except Exception as error:
+            raise translate(error, f"create buffer {desc.debug_name!r}") from None
+        self.buffers.add(id(buffer))
+        return buffer
 
     def create_texture(self, descriptor: TextureDescriptor) -> NativeTexture:
-        with translated(f"create texture {descriptor.label!r}"):
-            return WebGPUTexture(self._gpu.create_texture(**descriptors.texture(descriptor)))
+        try:
+            return DeviceTexture(self.gpu, descriptor)
+        except Exception as error:
+            raise translate(error, f"create texture {descriptor.label!r}") from None
 
     def create_sampler(self, descriptor: SamplerDescriptor) -> Any:
         with translated(f"create sampler {descriptor.label!r}"):
-            return self._gpu.create_sampler(**descriptors.sampler(descriptor))
+            return self.gpu.create_sampler(**descriptors.sampler(descriptor))
 
     def create_shader_module(self, code: str, label: str) -> Any:
         with translated(f"create shader module {label!r}"):
-            return self._gpu.create_shader_module(label=label, code=code)
+            return self.gpu.create_shader_module(label=label, code=code)
 
     def create_bind_group(
         self,
         layout: BindGroupLayout,
         resources: Mapping[int, BoundBuffer | Texture | Sampler],
         label: str,
-    ) -> Any:
-        with translated(f"create bind group {label!r}"):
-            return self._gpu.create_bind_group(
-                label=label, layout=self._layout(layout), entries=descriptors.bind_group(resources)
-            )
+    ) -> NativeBindGroup:
+        try:
+            view = label_view(label)
+            struct, _kept = descriptors.bind_group(resources, self._layout(layout), view)
+            internal = _create_bind_group(self.gpu._internal, struct)
+        except Exception as error:
+            raise translate(error, f"create bind group {label!r}") from None
+        return WebGPUBindGroup(internal, self.gpu, label)
 
     def create_render_pipeline(self, descriptor: RenderPipelineDescriptor, shader: Any) -> Any:
         with translated(f"create render pipeline {descriptor.label!r}"):
             layout = self._pipeline_layout(descriptor.bind_groups)
-            return self._gpu.create_render_pipeline(
+            return self.gpu.create_render_pipeline(
                 **descriptors.render_pipeline(descriptor, shader, layout)
             )
 
     def create_compute_pipeline(self, descriptor: ComputePipelineDescriptor, shader: Any) -> Any:
         with translated(f"create compute pipeline {descriptor.label!r}"):
-            return self._gpu.create_compute_pipeline(
+            return self.gpu.create_compute_pipeline(
                 label=descriptor.label,
                 layout=self._pipeline_layout(descriptor.bind_groups),
                 compute={"module": shader, "entry_point": descriptor.entry},
@@ -220,7 +262,7 @@ class WebGPUNative(NativeDevice):
         self, kind: Literal["occlusion", "timestamp"], count: int, label: str
     ) -> Any:
         with translated(f"create query set {label!r}"):
-            queries = self._gpu.create_query_set(label=label, type=kind, count=count)
+            queries = self.gpu.create_query_set(label=label, type=kind, count=count)
             if kind == "occlusion":
                 self._zero_queries(queries, count)
             return queries
@@ -229,8 +271,10 @@ class WebGPUNative(NativeDevice):
         handle.destroy()
 
     def create_encoder(self, label: str) -> NativeEncoder:
-        with translated(f"create encoder {label!r}"):
-            return WebGPUEncoder(self._gpu.create_command_encoder(label=label), label)
+        try:
+            return WebGPUEncoder(self.gpu._internal, label)
+        except Exception as error:
+            raise translate(error, f"create encoder {label!r}") from None
 
     def create_render_bundle(
         self, targets: Targets, record: Callable[[NativeRenderCommands], None], label: str
@@ -238,51 +282,60 @@ class WebGPUNative(NativeDevice):
         self._rehearse(targets, record, label)
         depth = None if targets.depth_format is None else targets.depth_format.value
         with translated(f"render bundle {label!r}"):
-            encoder = self._gpu.create_render_bundle_encoder(
+            encoder = self.gpu.create_render_bundle_encoder(
                 label=label,
                 color_formats=[texture_format.value for texture_format in targets.color_formats],
                 depth_stencil_format=depth,
                 sample_count=targets.sample_count,
             )
-            record(WebGPUBundleDraws(encoder))
+            record(WebGPUBundleDraws(encoder._internal))
             return encoder.finish(label=label)
 
     def create_surface(self, canvas: Any, device: RenderDevice) -> ISurface:
         from pers.backends.webgpu.surface import WebGPUSurface
 
-        return WebGPUSurface(canvas, device, self._gpu)
+        return WebGPUSurface(canvas, device, self.gpu)
 
     # Work
 
-    def submit(self, command_buffers: Sequence[Any], done: Done) -> int:
-        reference = weakref.ref(self)  # a device that nobody has any more is not kept by its work
-
-        def called_back(success: bool, message: str) -> None:
-            alive = reference()
-            waiting = None if alive is None else alive._in_flight.pop(number, None)
-            if waiting is not None:
-                error = DeviceLostError(f"submitted work did not end: {message}")
-                waiting(None if success else error)
-
-        handles = ffi.new(COMMAND_BUFFERS, [each._internal for each in command_buffers])
+    def submit(self, command_buffers: Sequence[Any], completion: Completion[None]) -> int:
+        count = len(command_buffers)
+        handles = NULL
+        if count:
+            handles = new(COMMAND_BUFFERS, [each.internal for each in command_buffers])
         if self._maybe_lost:
             self._look_for_loss()
         with self._lock:
-            self._check_there("submit")
+            if self.gone:
+                self._check_there("submit")
             self._submits += 1
-            index = lib.wgpuQueueSubmitForIndex(self._queue, len(command_buffers), handles)
-            info, number = work_info(called_back)
-            self._in_flight[number] = done
-            lib.wgpuQueueOnSubmittedWorkDone(self._queue, info[0])
-        return int(index)
+            self._watch_last()
+            index: int = _submit(self._queue._internal, count, handles)
+            self._last = weakref.ref(completion)
+            if self._is_shared:
+                self._watch_last()
+        return index
 
-    def write_buffer(self, buffer: Buffer, offset: int, data: npt.NDArray[np.uint8]) -> None:
-        native = buffer.native
-        assert isinstance(native, WebGPUBuffer)
+    def _watch_last(self) -> None:
+        """Have the library call back at the end of the last submission. Under the lock.
+
+        The call back costs as much as a small submit. So it is asked for only when somebody looks
+        whether the work has ended, or at the next submit, after which it would come too late; and
+        not at all when nobody has the `Submission` any more.
+        """
+        last, self._last = self._last, None
+        completion = None if last is None else last()
+        if completion is not None:
+            number = ticket(self._work_done)
+            self._in_flight[number] = completion.settle
+            self._work_info.userdata1 = number
+            _on_work_done(self._queue._internal, self._work_info[0])
+
+    def write_buffer(self, buffer: Buffer, offset: int, data: npt.NDArray[Any]) -> None:
+        native: Any = buffer.native
         try:
-            libf.wgpuQueueWriteBuffer(
-                self._queue, native.internal, offset, ffi.from_buffer(data), data.nbytes
-            )
+            internal = native.internal
+            _write_buffer(self._queue._internal, internal, offset, memory_of(data), data.nbytes)
         except Exception as error:
             raise translate(error, f"write_buffer to {buffer.label}") from None
         native.written_before = self._submits + 1
@@ -292,13 +345,17 @@ class WebGPUNative(NativeDevice):
     ) -> None:
         width, height, _ = size
         row = width * target.texture.format.bytes_per_pixel
-        with translated(f"write_texture to {target.texture.name}"):
-            self._gpu.queue.write_texture(
+        try:
+            _write_texture(
+                self._queue._internal,
                 descriptors.texel_texture(target),
-                data,
-                {"bytes_per_row": row, "rows_per_image": height},
-                size,
+                memory_of(data),
+                data.nbytes,
+                descriptors.texel_layout(0, row, height),
+                descriptors.extent(size),
             )
+        except Exception as error:
+            raise translate(error, f"write_texture to {target.texture.name}") from None
 
     def write_queued(self) -> int:
         """Return the number of the submit that executes what is written now."""
@@ -312,15 +369,17 @@ class WebGPUNative(NativeDevice):
         """
         if until > self._submits:
             with self._lock:
-                if not self._gone:
+                if not self.gone:
                     self._submits += 1
-                    lib.wgpuQueueSubmit(self._queue, 0, NULL)
+                    self._watch_last()
+                    lib.wgpuQueueSubmit(self._queue._internal, 0, NULL)
 
     # The end
 
     def destroy(self) -> None:
         with self._lock:
-            self._gone = True
+            self.gone = True
+            self._watch_last()
             self._destroy_when_unused()
             unfinished = list(self._in_flight.items())
         for number, done in unfinished:
@@ -334,11 +393,9 @@ class WebGPUNative(NativeDevice):
             forget(number)
 
     def buffer_destroyed(self) -> None:
-        """Count a buffer out; the last one takes a closed device with it."""
+        """Let the last buffer take a closed device with it."""
         with self._lock:
-            self._buffers -= 1
-            if self._gone:
-                self._destroy_when_unused()
+            self._destroy_when_unused()
 
     def destroy_outside(self) -> None:
         """Destroy the wgpu device for the application, which called its `destroy`."""
@@ -346,7 +403,7 @@ class WebGPUNative(NativeDevice):
             self._owned = True
         self._tell_loss("destroyed", "the application destroyed the wgpu device")
         with self._lock:
-            if not self._gone:  # nobody listens any more
+            if not self.gone:  # nobody listens any more
                 self.destroy()
             self._destroy_when_unused()
 
@@ -357,7 +414,7 @@ class WebGPUNative(NativeDevice):
     def _look_for_loss(self) -> None:
         """Ask the device for something small; a lost one says so."""
         self._maybe_lost = False
-        if self._gone:
+        if self.gone:
             return
         try:
             self.create_encoder("is the device there?").finish()
@@ -370,30 +427,30 @@ class WebGPUNative(NativeDevice):
 
     def _destroy_when_unused(self) -> None:
         """Destroy the wgpu device, unless arrays still look at its memory."""
-        if self._owned and not self._buffers:
+        if self._owned and not self.buffers:
             self._owned = False
             expect_loss()
-            type(self._gpu).destroy(self._gpu)
+            type(self.gpu).destroy(self.gpu)
             self._poll_device()
 
     def _check_there(self, call: str) -> None:
-        if self._gone:
+        if self.gone:
             raise DeviceLostError(f"{call}: the device was closed; open a new one")
 
     def _pipeline_layout(self, layouts: Sequence[BindGroupLayout]) -> Any:
-        return self._gpu.create_pipeline_layout(
+        return self.gpu.create_pipeline_layout(
             bind_group_layouts=[self._layout(layout) for layout in layouts]
         )
 
     def _make_layout(self, layout: BindGroupLayout) -> Any:
-        return self._gpu.create_bind_group_layout(entries=descriptors.bind_group_layout(layout))
+        return self.gpu.create_bind_group_layout(entries=descriptors.bind_group_layout(layout))
 
     def _zero_queries(self, queries: Any, count: int) -> None:
         """Count nothing with each query, since one that never counted resolves to old memory."""
-        texture = self._gpu.create_texture(
+        texture = self.gpu.create_texture(
             size=(1, 1, 1), format="rgba8unorm", usage=wgpu.TextureUsage.RENDER_ATTACHMENT
         )
-        encoder = self._gpu.create_command_encoder(label="zero queries")
+        encoder = self.gpu.create_command_encoder(label="zero queries")
         render_pass = encoder.begin_render_pass(
             color_attachments=[
                 {"view": texture.create_view(), "load_op": "clear", "store_op": "discard"}
@@ -406,7 +463,8 @@ class WebGPUNative(NativeDevice):
         render_pass.end()
         with self._lock:
             self._check_there("create query set")
-            self._gpu.queue.submit([encoder.finish()])
+            self._watch_last()
+            self.gpu.queue.submit([encoder.finish()])
 
     def _rehearse(
         self, targets: Targets, record: Callable[[NativeRenderCommands], None], label: str
@@ -417,7 +475,7 @@ class WebGPUNative(NativeDevice):
         """
 
         def view(texture_format: str) -> Any:
-            return self._gpu.create_texture(
+            return self.gpu.create_texture(
                 size=(1, 1, 1),
                 format=texture_format,
                 usage=wgpu.TextureUsage.RENDER_ATTACHMENT,
@@ -433,7 +491,7 @@ class WebGPUNative(NativeDevice):
                     depth["depth_clear_value"] = 1.0
                 if "stencil" in targets.depth_format.value:
                     depth |= {"stencil_load_op": "clear", "stencil_store_op": "discard"}
-            encoder = self._gpu.create_command_encoder(label=f"rehearsal of {label}")
+            encoder = self.gpu.create_command_encoder(label=f"rehearsal of {label}")
             render_pass = encoder.begin_render_pass(
                 color_attachments=[
                     {
@@ -445,9 +503,21 @@ class WebGPUNative(NativeDevice):
                 ],
                 depth_stencil_attachment=depth,
             )
-            record(WebGPURenderPass(render_pass, label))
+            record(WebGPUPassDraws(render_pass._internal))
             render_pass.end()
             encoder.finish()
+
+
+def _work_done(reference: weakref.ref[WebGPUNative]) -> Callable[[Ticket, bool, str], None]:
+    """Return what is called back when work ends; it does not keep a device that nobody has."""
+
+    def called_back(number: Ticket, success: bool, message: str) -> None:
+        alive = reference()
+        done = None if alive is None else alive._in_flight.pop(number, None)
+        if done is not None:
+            done(None if success else DeviceLostError(f"submitted work did not end: {message}"))
+
+    return called_back
 
 
 class _Watcher:

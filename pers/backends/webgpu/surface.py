@@ -125,13 +125,13 @@ class WebGPUSurface(ISurface):
         inner._configure_screen_real()
 
     def _frame(self, texture: Any) -> FrameBuffer:
-        from pers.backends.webgpu.native import WebGPUTexture
+        from pers.backends.webgpu.textures import WindowTexture
 
         width, height = texture.size[:2]
         descriptor = TextureDescriptor(
             width, height, self._format, TextureUsage.RENDER_ATTACHMENT, "window"
         )
-        color = Texture(self._device, descriptor, WebGPUTexture(texture, owned=False))
+        color = Texture(self._device, descriptor, WindowTexture(texture))
         extra = self._sized_extra(width, height)
         if extra is None:
             return FrameBuffer((color,), label="window")
