@@ -26,6 +26,9 @@ from pers.buffers import (
     MapMode,
     MappedRange,
     ReadbackBuffer,
+    ReadbackStats,
+    ReadbackStream,
+    ReadbackStreamStats,
     StagingBelt,
 )
 from pers.errors import (
@@ -142,6 +145,9 @@ __all__ = [
     "OutOfMemoryError",
     "PersError",
     "ReadbackBuffer",
+    "ReadbackStats",
+    "ReadbackStream",
+    "ReadbackStreamStats",
     "RenderPipelineDescriptor",
     "RingFullError",
     "SamplerDescriptor",

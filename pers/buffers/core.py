@@ -337,6 +337,10 @@ class MappableBuffer(Buffer, IMappableBuffer):
         if not self._end_mapping(BufferState.READY):
             self._native.destroy()  # destroyed in the meantime, which had to wait for the arrays
 
+    def start_map(self, mode: MapMode) -> Completion[MappedRange]:
+        """Start a map of the whole buffer, and do not wait for it."""
+        return self._begin_map(mode, 0, None)
+
     def _begin_map(self, mode: MapMode, offset: int, size: int | None) -> Completion[MappedRange]:
         self._submit_uploads()
         with self.guard:
