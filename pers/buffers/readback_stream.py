@@ -64,12 +64,14 @@ class _SubmitTag(UsageTag):
         super().__init__()
 
     @property
-    def last_submission(self) -> Submission | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def last_submission(self) -> Submission | None:
         """The latest submission that uses the memory."""
         return self._last
 
     @last_submission.setter
-    def last_submission(self, submission: Submission | None) -> None:
+    def last_submission(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self, submission: Submission | None
+    ) -> None:
         self._last = submission
         stream = self._stream()
         if submission is not None and stream is not None:
