@@ -589,7 +589,7 @@ def _pack(memory: npt.NDArray[np.uint8], array: npt.NDArray[Any], nbytes: int, s
             copy_array(memory, array)
             return
         array = array.reshape(-1, nbytes)
-    inner = np.empty((0, *array.shape[1:]), array.dtype).strides[1:]
+    inner = np.ndarray((1, *array.shape[1:]), array.dtype, memory).strides[1:]
     copy_array(np.ndarray(array.shape, array.dtype, memory, 0, (stride, *inner)), array)
 
 
