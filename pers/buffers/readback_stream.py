@@ -97,10 +97,10 @@ class ReadbackStream:
 
     ::
 
-        stream.push(encoder, picture, tag=frame_number)
-        device.queue.submit([encoder.finish()])
         for tag, pixels in stream.poll():
             ...
+        stream.push(encoder, picture, tag=frame_number)
+        device.queue.submit([encoder.finish()])
 
     A task of its own may take them with ``async for tag, pixels in stream``, until `close`. The
     arrays are the mapped memory itself, as those of `ReadbackBuffer.read_array` are.
