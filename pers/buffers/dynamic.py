@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
@@ -34,6 +34,9 @@ from pers.errors import (
     PerformanceWarning,
     RingFullError,
 )
+
+if TYPE_CHECKING:
+    from pers.graphics.submission import Submission
 
 __all__ = ["DynamicBuffer", "DynamicBufferStats", "DynamicUpdate"]
 
@@ -226,8 +229,8 @@ class DynamicBuffer(BufferView[Buffer]):
 
     # What follows is for DynamicUpdate.
 
-    def open_frame(self, update: DynamicUpdate) -> UsageTag | None:
-        """Choose the next frame; return its tag where the update has to wait for it."""
+    def open_frame(self, update: DynamicUpdate) -> Submission | None:
+        """Choose the next frame; return what the update has to wait for."""
         if self._update is not None:
             raise BufferStateError(
                 f"DynamicBuffer {self._name!r}: an update is open already; leave its block first"
@@ -247,7 +250,7 @@ class DynamicBuffer(BufferView[Buffer]):
             if not self._has_warned:
                 self._warn_if_short()
         self._update = update
-        return tag if is_stall else None
+        return tag.last_submission if is_stall else None
 
     def enter_frame(self) -> _Frame:
         """Direct uses of the buffer that are recorded from now on to the current frame."""
@@ -473,20 +476,20 @@ class DynamicUpdate:
         return frame.offsets(start, count, stride)
 
     def __enter__(self) -> DynamicUpdate:
-        tag = self._ring.open_frame(self)
-        if tag is not None and tag.last_submission is not None:
+        user = self._ring.open_frame(self)
+        if user is not None:
             try:
-                tag.last_submission.wait()
+                user.wait()
             except BaseException:
                 self._ring.close_frame(0, keep=False)
                 raise
         return self._enter()
 
     async def __aenter__(self) -> DynamicUpdate:
-        tag = self._ring.open_frame(self)
-        if tag is not None and tag.last_submission is not None:
+        user = self._ring.open_frame(self)
+        if user is not None:
             try:
-                await tag.last_submission.done()
+                await user.done()
             except BaseException:
                 self._ring.close_frame(0, keep=False)
                 raise

@@ -15,7 +15,7 @@ from pers.buffers.interfaces import IBuffer, IBufferFactory
 from pers.buffers.mapped_range import MappedRange
 from pers.buffers.readback_slots import READBACK_USAGE, Hold, ReadbackSlots, ReadbackStats
 from pers.buffers.result import Result, Source
-from pers.buffers.types import BufferDesc, BufferState, MapMode
+from pers.buffers.types import BufferDesc, BufferState
 from pers.buffers.view import BufferView, check_encoder, check_factory, fixed_usage_desc
 from pers.textures import ITexture, TexelCopyTextureInfo
 
@@ -120,7 +120,7 @@ class ReadbackBuffer(BufferView[MappableBuffer]):
             MapAbortedError: The buffer was destroyed in the meantime, or the device was lost.
         """
         hold = self._hold.slot.hold()
-        mapped = await hold.slot.buffer.map_async(MapMode.READ)
+        mapped = await hold.map_async()
         self._slots.count_read(self._desc.size)
         try:
             yield mapped
@@ -131,7 +131,7 @@ class ReadbackBuffer(BufferView[MappableBuffer]):
     def read(self) -> Generator[MappedRange]:
         """The same as `read_async`, but blocks the calling thread."""
         hold = self._hold.slot.hold()
-        mapped = hold.slot.buffer.map(MapMode.READ)
+        mapped = hold.map()
         self._slots.count_read(self._desc.size)
         try:
             yield mapped

@@ -9,7 +9,8 @@ import attrs
 from pers._checks import align_up
 from pers.buffers.core import MappableBuffer, mappable_buffer
 from pers.buffers.interfaces import IBufferFactory
-from pers.buffers.types import BufferDesc, BufferState, BufferUsage
+from pers.buffers.mapped_range import MappedRange
+from pers.buffers.types import BufferDesc, BufferState, BufferUsage, MapMode
 from pers.errors import MappedViewsError, OutOfMemoryError
 
 READBACK_USAGE = BufferUsage.MAP_READ | BufferUsage.COPY_DST
@@ -91,6 +92,22 @@ class Hold:
         except IndexError:
             return
         slot.release()
+
+    async def map_async(self, size: int | None = None) -> MappedRange:
+        """Map so many bytes for reading, to be ended by `end_read`; lets go when that fails."""
+        try:
+            return await self.slot.buffer.map_async(MapMode.READ, 0, size)
+        except BaseException:
+            self.release()
+            raise
+
+    def map(self, size: int | None = None) -> MappedRange:
+        """The same as `map_async`, but blocks the calling thread."""
+        try:
+            return self.slot.buffer.map(MapMode.READ, 0, size)
+        except BaseException:
+            self.release()
+            raise
 
     def end_read(self) -> None:
         """Unmap and let go: now, or when the last array that looks at the memory is gone."""

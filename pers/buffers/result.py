@@ -120,7 +120,7 @@ class Result:
         self, dtype: npt.DTypeLike | None, shape: int | tuple[int, ...] | None, *, copy: bool
     ) -> npt.NDArray[Any]:
         """Return the contents as an array, once the GPU has written them."""
-        mapped = await self._map_async()
+        mapped = await self._hold.map_async(self._mapped_size)
         try:
             array = as_array(mapped, self._contents, dtype, shape)
             self._count()
@@ -136,7 +136,7 @@ class Result:
         self, dtype: npt.DTypeLike | None, shape: int | tuple[int, ...] | None, *, copy: bool
     ) -> npt.NDArray[Any]:
         """The same, but blocks the calling thread."""
-        mapped = self._map()
+        mapped = self._hold.map(self._mapped_size)
         try:
             array = as_array(mapped, self._contents, dtype, shape)
             self._count()
@@ -150,7 +150,7 @@ class Result:
 
     async def into_async(self, out: npt.NDArray[np.uint8]) -> None:
         """Copy the contents to `out`, from `writable_bytes`, once the GPU has written them."""
-        mapped = await self._map_async()
+        mapped = await self._hold.map_async(self._mapped_size)
         try:
             copy = self._copy_to(out, mapped)
             await copy.run_async()
@@ -159,7 +159,7 @@ class Result:
 
     def into_blocking(self, out: npt.NDArray[np.uint8]) -> None:
         """The same, but blocks the calling thread."""
-        mapped = self._map()
+        mapped = self._hold.map(self._mapped_size)
         try:
             self._copy_to(out, mapped).run()
         finally:
@@ -186,22 +186,9 @@ class Result:
         """Let go of the contents unread, whether mapped or not."""
         self._hold.end_read()
 
-    async def _map_async(self) -> MappedRange:
-        buffer = self._hold.slot.buffer
-        try:
-            size = mapped_size(self._contents, buffer.size)
-            return await buffer.map_async(MapMode.READ, 0, size)
-        except BaseException:
-            self._hold.release()
-            raise
-
-    def _map(self) -> MappedRange:
-        buffer = self._hold.slot.buffer
-        try:
-            return buffer.map(MapMode.READ, 0, mapped_size(self._contents, buffer.size))
-        except BaseException:
-            self._hold.release()
-            raise
+    @property
+    def _mapped_size(self) -> int:
+        return mapped_size(self._contents, self._hold.slot.buffer.size)
 
     def _copy_to(self, out: npt.NDArray[np.uint8], mapped: MappedRange) -> CopyOut:
         copy = CopyOut.of_bytes(out, mapped, self._contents, self._what)

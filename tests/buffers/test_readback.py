@@ -855,6 +855,24 @@ def test_size_classes(nbytes: int, limit: int) -> None:
     assert size_class(size, limit) == size
 
 
+def test_slot_of_commands_that_are_not_submitted(
+    device: IRenderDevice, make: Maker, readback: ReadbackBuffer
+) -> None:
+    """Nobody reads what they will leave, but they still write there: it is not used again."""
+    first, second, third = (make.filled(numbers(16, start)) for start in (100, 200, 300))
+    encoder = device.create_command_encoder()
+    readback.copy_from(encoder, first)
+    late = encoder.finish()
+    reading = readback.read_array()
+    copy(device, readback, second)
+    reading.close()
+    array = readback.read_array_blocking(np.uint32)
+    copy(device, readback, third)
+    device.queue.submit([late])
+    assert readback.read_array_blocking(np.uint32).tolist() == [*numbers(16, 300)]
+    assert array.tolist() == [*numbers(16, 200)]
+
+
 # --- The device's pool ----------------------------------------------------------------------------
 
 
