@@ -16,6 +16,7 @@ __all__ = [
     "MapAbortedError",
     "MappedViewsError",
     "OutOfMemoryError",
+    "PerformanceWarning",
     "PersError",
     "RingFullError",
     "ValidationError",
@@ -77,3 +78,7 @@ class RingFullError(PersError, RuntimeError):
 
 class WaitTimeoutError(PersError, TimeoutError):
     """A blocking wait reached its time limit before the work was done."""
+
+
+class PerformanceWarning(UserWarning):
+    """The program is right but waits where it need not; the message says what to set."""

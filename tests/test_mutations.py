@@ -112,7 +112,7 @@ MUTATIONS = [
     Mutation(
         "a command buffer is submitted twice",
         RenderQueue,
-        "submit",
+        "_submit",
         "command_buffer.submitted = True",
         "pass",
     ),
@@ -141,8 +141,8 @@ MUTATIONS = [
         "a ring's frame is used again too early",
         DynamicUpdate,
         "__aenter__",
-        "if tag.last_submission is not None",
-        "if False",
+        "if user is not None:",
+        "if False:",
     ),
     Mutation(
         "a ring's frames all lie at its start",

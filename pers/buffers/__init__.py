@@ -7,7 +7,8 @@ from pers.buffers.dynamic import DynamicBuffer, DynamicBufferStats, DynamicUpdat
 from pers.buffers.immediate_staging import ImmediateStagingBuffer
 from pers.buffers.interfaces import IBuffer, IBufferFactory, IMappableBuffer
 from pers.buffers.mapped_range import MappedRange
-from pers.buffers.readback import ReadbackBuffer
+from pers.buffers.readback import ReadbackBuffer, ReadbackStats
+from pers.buffers.readback_stream import ReadbackStream, ReadbackStreamStats
 from pers.buffers.types import BufferDesc, BufferLimits, BufferState, BufferUsage, MapMode
 
 __all__ = [
@@ -28,5 +29,8 @@ __all__ = [
     "MapMode",
     "MappedRange",
     "ReadbackBuffer",
+    "ReadbackStats",
+    "ReadbackStream",
+    "ReadbackStreamStats",
     "StagingBelt",
 ]

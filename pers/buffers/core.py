@@ -90,6 +90,10 @@ class BufferOwner(Protocol):
         """Queue a write, to be seen by everything submitted from now on."""
         ...
 
+    def upload(self, data: Any, target: IBuffer, offset: int = 0) -> None:
+        """Get bytes to the GPU through the device's belt, before what is submitted from now on."""
+        ...
+
     def submit_uploads(self) -> None:
         """Submit what the device's belt holds back."""
         ...

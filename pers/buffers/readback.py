@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import inspect
-import math
-import weakref
 from collections.abc import AsyncGenerator, Coroutine, Generator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 import numpy.typing as npt
 
-from pers._checks import whole_number
-from pers.buffers.core import MappableBuffer, mappable_buffer
+from pers._checks import MAX_INT, whole_number
+from pers.buffers.contents import Contents
+from pers.buffers.core import MappableBuffer
 from pers.buffers.interfaces import IBuffer, IBufferFactory
-from pers.buffers.mapped_range import MappedRange, array_layout
-from pers.buffers.types import BufferDesc, BufferState, BufferUsage, MapMode
+from pers.buffers.mapped_range import MappedRange
+from pers.buffers.readback_slots import READBACK_USAGE, Hold, ReadbackSlots, ReadbackStats
+from pers.buffers.result import Result, Source
+from pers.buffers.types import BufferDesc, BufferState
 from pers.buffers.view import BufferView, check_encoder, check_factory, fixed_usage_desc
-from pers.errors import BufferRangeError, MappedViewsError
-from pers.textures import (
-    ITexture,
-    TexelCopyBufferInfo,
-    TexelCopyTextureInfo,
-    TextureRows,
-    mip_extent,
-    texture_info,
-    three_numbers,
-)
+from pers.textures import ITexture, TexelCopyTextureInfo
 
 if TYPE_CHECKING:
     from pers.graphics.interfaces import ICommandEncoder
 
-__all__ = ["ReadbackBuffer"]
+__all__ = ["ReadbackBuffer", "ReadbackStats"]
 
-READBACK_USAGE = BufferUsage.MAP_READ | BufferUsage.COPY_DST
+Out = TypeVar("Out")
 
 
 class ReadbackBuffer(BufferView[MappableBuffer]):
@@ -56,6 +46,7 @@ class ReadbackBuffer(BufferView[MappableBuffer]):
         desc_or_size: BufferDesc | int,
         factory: IBufferFactory,
         *,
+        max_idle: int = 4,
         debug_name: str = "",
     ) -> None:
         """Make a buffer to copy results to.
@@ -64,6 +55,8 @@ class ReadbackBuffer(BufferView[MappableBuffer]):
             desc_or_size: Size in bytes (rounded up to 4), or a description of it. For pixels,
                 count the rows' padding: ``pers.TextureRows(...).nbytes``.
             factory: ``device.buffer_factory``.
+            max_idle: How many buffers to keep that nothing is read from. Those that were not
+                needed for 64 copies go, too.
             debug_name: A name for error messages and graphics debuggers.
 
         Raises:
@@ -71,16 +64,21 @@ class ReadbackBuffer(BufferView[MappableBuffer]):
         """
         check_factory("ReadbackBuffer", factory)
         self._desc = fixed_usage_desc("ReadbackBuffer", desc_or_size, READBACK_USAGE, debug_name)
-        self._factory = factory
-        self._inner = self._new_slot()
-        self._slots = [self._inner]
-        self._readers: dict[MappableBuffer, weakref.ref[Coroutine[Any, Any, npt.NDArray[Any]]]] = {}
-        self._contents: TextureRows | int = self._desc.size
+        idle = whole_number(max_idle, f"ReadbackBuffer {debug_name!r}: max_idle")
+        self._slots = ReadbackSlots(
+            factory, self._desc.debug_name, max_idle=idle, max_idle_bytes=MAX_INT
+        )
+        self._keep(self._slots.take(self._desc.size), self._desc.size)
 
     @property
     def slots(self) -> int:
-        """How many buffers it has made to be able to record while results are being read."""
-        return len(self._slots)
+        """How many buffers it has, to be able to record while results are being read."""
+        return self._slots.count
+
+    @property
+    def stats(self) -> ReadbackStats:
+        """What it holds and did so far."""
+        return self._slots.stats
 
     def copy_from(
         self,
@@ -102,23 +100,14 @@ class ReadbackBuffer(BufferView[MappableBuffer]):
         Raises:
             BufferRangeError: It does not fit.
         """
-        call = f"{self.debug_name!r}: copy_from"
+        call = f"ReadbackBuffer {self.debug_name!r}: copy_from"
         check_encoder(call, encoder)
-        if isinstance(source, IBuffer):
-            start = whole_number(source_offset, f"{call}: source_offset")
-            if size is None:
-                size = max(min(source.size - start, self.size), 0)
-            nbytes = whole_number(size, f"{call}: size")
-            slot = self._free_slot()
-            encoder.copy_buffer_to_buffer(source, start, slot, 0, nbytes)
-            self._inner, self._contents = slot, nbytes
-        else:
-            place = texture_info(source, call)
-            rows = self._rows(place, size)
-            slot = self._free_slot()
-            target = TexelCopyBufferInfo(slot, 0, rows.bytes_per_row, rows.height)
-            encoder.copy_texture_to_buffer(place, target, (rows.width, rows.height, rows.layers))
-            self._inner, self._contents = slot, rows
+        what = Source.of(source, source_offset, size, self.size, call)
+        hold = self._hold
+        if self._is_being_read:
+            hold = self._slots.take(self._desc.size)
+        what.record(encoder, hold.slot.buffer)
+        self._keep(hold, what.contents)
 
     @asynccontextmanager
     async def read_async(self) -> AsyncGenerator[MappedRange]:
@@ -130,22 +119,24 @@ class ReadbackBuffer(BufferView[MappableBuffer]):
             BufferStateError: A read is going on already, or the buffer was destroyed.
             MapAbortedError: The buffer was destroyed in the meantime, or the device was lost.
         """
-        slot = self._inner
-        mapped = await slot.map_async(MapMode.READ)
+        hold = self._hold.slot.hold()
+        mapped = await hold.map_async()
+        self._slots.count_read(self._desc.size)
         try:
             yield mapped
         finally:
-            self._end_read(slot)
+            hold.end_read()
 
     @contextmanager
     def read(self) -> Generator[MappedRange]:
         """The same as `read_async`, but blocks the calling thread."""
-        slot = self._inner
-        mapped = slot.map(MapMode.READ)
+        hold = self._hold.slot.hold()
+        mapped = hold.map()
+        self._slots.count_read(self._desc.size)
         try:
             yield mapped
         finally:
-            self._end_read(slot)
+            hold.end_read()
 
     def read_array(
         self,
@@ -172,11 +163,9 @@ class ReadbackBuffer(BufferView[MappableBuffer]):
             BufferStateError: A read is going on already, or the buffer was destroyed.
             MapAbortedError: The buffer was destroyed in the meantime, or the device was lost.
         """
-        slot, contents = self._inner, self._contents
-        self._check_layout(contents, dtype, shape)
-        reading = self._read(slot, contents, dtype, shape, copy=copy)
-        self._readers[slot] = weakref.ref(reading)
-        return reading
+        result = self._result("read_array")
+        result.check_layout(dtype, shape)
+        return result.array_async(dtype, shape, copy=copy)
 
     def read_array_blocking(
         self,
@@ -186,121 +175,62 @@ class ReadbackBuffer(BufferView[MappableBuffer]):
         copy: bool = False,
     ) -> npt.NDArray[Any]:
         """The same as `read_array`, but blocks the calling thread."""
-        slot, contents = self._inner, self._contents
-        self._check_layout(contents, dtype, shape)
-        mapped = slot.map(MapMode.READ)
-        return self._to_array(slot, mapped, contents, dtype, shape, copy=copy)
+        result = self._result("read_array")
+        result.check_layout(dtype, shape)
+        return result.array_blocking(dtype, shape, copy=copy)
+
+    def read_into(self, out: Out) -> Coroutine[Any, Any, Out]:
+        """Copy what was copied last to memory of your own: ``await`` the result.
+
+        Faster than ``read_array(copy=True)``, because `out` can be used again and again. Several
+        threads copy when there is much; the event loop goes on meanwhile. As with `read_array`,
+        what is read is chosen by the call. Nobody may use `out` until this is over.
+
+        Args:
+            out: A C-contiguous array of any type, or any writable buffer, with as many bytes as
+                were copied. For a texture: its pixels without the padding of rows.
+
+        Returns:
+            `out`.
+
+        Raises:
+            BufferRangeError: `out` has another size.
+            BufferUsageError: `out` is no array or buffer, read-only, not C-contiguous, or
+                overlaps the mapped memory itself.
+            BufferStateError: A read is going on already, or the buffer was destroyed.
+            MapAbortedError: The buffer was destroyed in the meantime, or the device was lost.
+
+        Cancellation:
+            `out` may have been written then.
+        """
+        result = self._result("read_into")
+        memory = result.writable_bytes(out)
+
+        async def read_into() -> Out:
+            await result.into_async(memory)
+            return out
+
+        return read_into()
+
+    def read_into_blocking(self, out: Out) -> Out:
+        """The same as `read_into`, but blocks the calling thread."""
+        result = self._result("read_into")
+        result.into_blocking(result.writable_bytes(out))
+        return out
 
     def destroy(self) -> None:
-        for slot in self._slots:
-            slot.destroy()
+        self._slots.destroy()
 
-    def _new_slot(self) -> MappableBuffer:
-        return mappable_buffer(self._factory.create_mappable_buffer(self._desc), "ReadbackBuffer")
+    @property
+    def _is_being_read(self) -> bool:
+        """Whether the next copy has to go elsewhere; a destroyed buffer stays, to be refused."""
+        if self._hold.slot.is_shared:
+            return self._inner.state is not BufferState.DESTROYED
+        return self._inner.state in (BufferState.MAPPED, BufferState.MAP_PENDING)
 
-    def _free_slot(self) -> MappableBuffer:
-        """Return a slot that is not being read; destroyed ones stay, to be refused."""
-        if self._inner.state is BufferState.DESTROYED or not self._is_being_read(self._inner):
-            return self._inner
-        for slot in self._slots:
-            if not self._is_being_read(slot) and slot.usage_tag.is_free:
-                return slot
-        slot = self._new_slot()
-        self._slots.append(slot)
-        return slot
+    def _keep(self, hold: Hold, contents: Contents) -> None:
+        self._hold, self._inner, self._contents = hold, hold.slot.buffer, contents
 
-    def _is_being_read(self, slot: MappableBuffer) -> bool:
-        """Whether a slot is mapped, or a `read_array` that was called has not ended."""
-        reader = self._readers.get(slot)
-        reading = None if reader is None else reader()
-        if reading is not None and inspect.getcoroutinestate(reading) != inspect.CORO_CLOSED:
-            return True
-        return slot.state in (BufferState.MAPPED, BufferState.MAP_PENDING)
-
-    def _end_read(self, slot: MappableBuffer) -> None:
-        try:
-            slot.unmap()
-        except MappedViewsError:
-            slot.on_views_gone(slot.finish_mapping)
-
-    async def _read(
-        self,
-        slot: MappableBuffer,
-        contents: TextureRows | int,
-        dtype: npt.DTypeLike | None,
-        shape: int | tuple[int, ...] | None,
-        *,
-        copy: bool,
-    ) -> npt.NDArray[Any]:
-        mapped = await slot.map_async(MapMode.READ)
-        return self._to_array(slot, mapped, contents, dtype, shape, copy=copy)
-
-    def _to_array(
-        self,
-        slot: MappableBuffer,
-        mapped: MappedRange,
-        contents: TextureRows | int,
-        dtype: npt.DTypeLike | None,
-        shape: int | tuple[int, ...] | None,
-        *,
-        copy: bool,
-    ) -> npt.NDArray[Any]:
-        try:
-            array = self._as_array(mapped, contents, dtype, shape)
-            if copy:
-                return array.copy()
-            array.flags.writeable = False  # also where the shape made NumPy copy padded rows
-            return array
-        finally:
-            del mapped
-            self._end_read(slot)
-
-    def _check_layout(
-        self,
-        contents: TextureRows | int,
-        dtype: npt.DTypeLike | None,
-        shape: int | tuple[int, ...] | None,
-    ) -> None:
-        """Raise now what `_as_array` would raise after the wait."""
-        what = f"ReadbackBuffer {self.debug_name!r}: read_array"
-        if isinstance(contents, int):
-            array_layout(np.uint8 if dtype is None else dtype, shape, contents, what)
-            return
-        wanted = contents.format.dtype if dtype is None else array_layout(dtype, 0, 0, what)[0]
-        length = math.prod(contents.shape)
-        dimensions = contents.shape
-        if shape is not None:
-            dimensions = array_layout(wanted, shape, contents.nbytes, what)[1]
-        if wanted.itemsize != contents.format.dtype.itemsize or length != math.prod(dimensions):
-            raise BufferRangeError(
-                f"{what}: a {contents.width}x{contents.height} {contents.format.value} texture has "
-                f"shape {contents.shape} and {contents.format.dtype.itemsize}-byte items; "
-                f"not shape {dimensions} and dtype {wanted}"
-            )
-
-    @staticmethod
-    def _as_array(
-        mapped: MappedRange,
-        contents: TextureRows | int,
-        dtype: npt.DTypeLike | None,
-        shape: int | tuple[int, ...] | None,
-    ) -> npt.NDArray[Any]:
-        if isinstance(contents, int):
-            item = np.dtype(np.uint8 if dtype is None else dtype)
-            return mapped.as_array(item, contents // item.itemsize if shape is None else shape)
-        pixels = contents.view(mapped.as_array(np.uint8, contents.nbytes))
-        if dtype is not None:
-            pixels = pixels.view(dtype)
-        return pixels if shape is None else pixels.reshape(shape)
-
-    def _rows(self, source: TexelCopyTextureInfo, size: Any) -> TextureRows:
-        what = f"{self.debug_name!r}: copy_from: size (width, height, layers)"
-        width, height, layers = mip_extent(source) if size is None else three_numbers(size, what)
-        rows = TextureRows(source.texture.format, width, height, layers)
-        if rows.nbytes > self.size:
-            raise BufferRangeError(
-                f"ReadbackBuffer {self.debug_name!r}: {width}x{height} pixels of "
-                f"{rows.format.value} take {rows.nbytes} bytes with rows padded to 256, but the "
-                f"buffer has {self.size}; make it TextureRows(...).nbytes large"
-            )
-        return rows
+    def _result(self, call: str) -> Result:
+        what = f"ReadbackBuffer {self.debug_name!r}: {call}"
+        return Result(self._slots, self._hold.slot.hold(), self._contents, what)

@@ -13,15 +13,17 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from pers._checks import items_of, of_type, whole_number
+from pers._checks import MAX_INT, items_of, of_type, whole_number
 from pers._completion import Completion, ProgressSource
 from pers._tracking import Guard, Trackable
 from pers.buffers.belt import StagingBelt
 from pers.buffers.claim import Claim
+from pers.buffers.contents import check_layout, mapped_size
 from pers.buffers.core import Buffer, MappableBuffer, check_creation
 from pers.buffers.interfaces import IBuffer, IBufferFactory, IMappableBuffer
 from pers.buffers.mapped_range import as_bytes_array, is_plain
-from pers.buffers.readback import ReadbackBuffer
+from pers.buffers.readback_slots import ReadbackSlots, size_class
+from pers.buffers.result import Result, Source
 from pers.buffers.types import (
     COPY_ALIGNMENT,
     BufferDesc,
@@ -128,7 +130,12 @@ class RenderDevice(IRenderDevice):
         self._factory = BufferFactory(self)
         self._queue = RenderQueue(self)
         self._belt = StagingBelt(self)
-        self._readbacks: dict[int, list[ReadbackBuffer]] = {}
+        self._readbacks = ReadbackSlots(
+            self._factory,
+            "read_array",
+            max_idle=_IDLE_READBACKS,
+            max_idle_bytes=_IDLE_READBACK_BYTES,
+        )
         native.on_lost(_weak_loss(self))
 
     @property
@@ -359,11 +366,8 @@ class RenderDevice(IRenderDevice):
         *,
         copy: bool = False,
     ) -> npt.NDArray[Any]:
-        readback, size = self._start_read(source)
-        try:
-            return await readback.read_array(dtype, shape, copy=copy)
-        finally:
-            self._end_read(readback, size)
+        result = self._start_read(source, dtype, shape)
+        return await result.array_async(dtype, shape, copy=copy)
 
     def read_array_blocking(
         self,
@@ -373,11 +377,8 @@ class RenderDevice(IRenderDevice):
         *,
         copy: bool = False,
     ) -> npt.NDArray[Any]:
-        readback, size = self._start_read(source)
-        try:
-            return readback.read_array_blocking(dtype, shape, copy=copy)
-        finally:
-            self._end_read(readback, size)
+        result = self._start_read(source, dtype, shape)
+        return result.array_blocking(dtype, shape, copy=copy)
 
     def poll(self) -> None:
         if not self.is_lost:
@@ -425,7 +426,7 @@ class RenderDevice(IRenderDevice):
                 buffer = reference()
                 if buffer is not None:
                     buffer.lose()
-            self._readbacks.clear()
+            self._readbacks.forget()
         # Callers' callbacks run from here on, so no lock is held.
         self.native.destroy()
         self._lost.resolve(info)
@@ -599,31 +600,24 @@ class RenderDevice(IRenderDevice):
             return self._limits.min_uniform_buffer_offset_alignment
         return self._limits.min_storage_buffer_offset_alignment
 
-    def _start_read(self, source: IBuffer | ITexture) -> tuple[ReadbackBuffer, int]:
-        """Submit the copy of `source` into a readback buffer of the pool."""
-        if isinstance(source, IBuffer):
-            size = source.size
-        else:
-            texture = owned(source, Texture, self, "read_array")
-            size = TextureRows(texture.format, texture.width, texture.height, texture.layers).nbytes
-        with self._lock:
-            pool = self._readbacks.get(size)
-            readback = pool.pop() if pool else None
-        if readback is None:
-            readback = ReadbackBuffer(size, self._factory, debug_name="read_array")
+    def _start_read(
+        self,
+        source: IBuffer | ITexture,
+        dtype: npt.DTypeLike | None,
+        shape: int | tuple[int, ...] | None,
+    ) -> Result:
+        """Submit the copy of `source` into memory of the pool."""
+        if not isinstance(source, IBuffer):
+            owned(source, Texture, self, "read_array")
+        what = Source.of(source, 0, None, MAX_INT, "read_array")
+        check_layout(what.contents, dtype, shape, "read_array")
+        nbytes = mapped_size(what.contents, MAX_INT)
+        self.check_alive("read_array")
+        hold = self._readbacks.take(nbytes, size_class(nbytes, self._limits.max_buffer_size))
         encoder = self.create_command_encoder("read_array")
-        readback.copy_from(encoder, source)
+        what.record(encoder, hold.slot.buffer)
         self._queue.submit([encoder.finish()])
-        return readback, size
-
-    def _end_read(self, readback: ReadbackBuffer, size: int) -> None:
-        with self._lock:
-            if not self.closed:
-                pool = self._readbacks[size] = self._readbacks.pop(size, [])  # now the last
-                if len(pool) < _POOLED_READBACKS:
-                    pool.append(readback)
-                if len(self._readbacks) > _POOLED_SIZES:
-                    del self._readbacks[next(iter(self._readbacks))]
+        return Result(self._readbacks, hold, what.contents, "read_array")
 
 
 def _at(call: str, entry: BindingLayout) -> str:
@@ -631,11 +625,9 @@ def _at(call: str, entry: BindingLayout) -> str:
     return f"{call}: binding {entry.binding} ({entry.kind})"
 
 
-_POOLED_READBACKS = 4
-"""How many readback buffers of one size a device keeps."""
-
-_POOLED_SIZES = 16
-"""Of how many sizes, those read last."""
+_IDLE_READBACKS = 32
+_IDLE_READBACK_BYTES = 512 * 1024 * 1024
+"""How much memory for results a device keeps while nobody looks at it."""
 
 
 class BufferFactory(IBufferFactory):

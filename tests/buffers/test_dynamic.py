@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,21 +33,27 @@ from pers import (
     ICommandBuffer,
     IRenderDevice,
     OutOfMemoryError,
+    PerformanceWarning,
     RingFullError,
     ShaderStage,
     Submission,
 )
 from pers.backends.null import NullClock, NullDevice
+from pers.buffers import dynamic as dynamic_module
+from pers.buffers.dynamic import QUEUE_WRITE_LIMIT
 from tests.support import COPY, JUNK_NUMBERS, Maker, contents, numbers, settle
 
 STORAGE = BufferUsage.STORAGE | BufferUsage.COPY_SRC
 UNALIGNED = BufferUsage.VERTEX | BufferUsage.COPY_SRC
+LARGE = QUEUE_WRITE_LIMIT + 64
+
+FEW_FRAMES = pytest.mark.filterwarnings("ignore::pers.PerformanceWarning")
 
 
 @pytest.fixture
 def manual() -> Iterator[NullDevice]:
     """A null device where work stays in flight until the test moves the clock."""
-    clock = NullClock(auto=False, submission_latency=100)
+    clock = NullClock(auto=False, submission_latency=100, map_latency=0)
     with NullDevice(clock=clock) as device:
         yield device
 
@@ -180,6 +189,7 @@ def test_empty_update(device: IRenderDevice) -> None:
 
 
 @pytest.mark.anyio
+@FEW_FRAMES
 async def test_async_with(device: IRenderDevice, make: Maker) -> None:
     dynamic = ring(device, 64, frames=2)
     target = make.plain(64)
@@ -347,6 +357,7 @@ def test_frames_in_flight(manual: NullDevice) -> None:
 
 
 @pytest.mark.anyio
+@FEW_FRAMES
 async def test_async_update_waits_without_blocking(manual: NullDevice) -> None:
     dynamic = ring(manual, 64, frames=2)
     target = Maker(manual).plain(64)
@@ -370,6 +381,7 @@ async def test_async_update_waits_without_blocking(manual: NullDevice) -> None:
 
 
 @pytest.mark.anyio
+@FEW_FRAMES
 async def test_cancelled_while_waiting(manual: NullDevice) -> None:
     dynamic = ring(manual, 64, frames=2)
     target = Maker(manual).plain(64)
@@ -392,6 +404,7 @@ def test_frames_are_freed_by_submissions_not_by_counting(manual: NullDevice) -> 
     assert dynamic.stats.stalls == 0
 
 
+@FEW_FRAMES
 def test_recorded_but_not_submitted(device: IRenderDevice, make: Maker) -> None:
     """Waiting could not help, so it is an error; after the submit it goes on."""
     dynamic = ring(device, 64)
@@ -449,6 +462,7 @@ def test_use_in_a_bind_group_counts(manual: NullDevice) -> None:
     assert dynamic.stats.stalls == 0
 
 
+@FEW_FRAMES
 @pytest.mark.parametrize("frames", [2, 3, 5])
 def test_contents_under_load(frames: int, device: IRenderDevice, make: Maker) -> None:
     """Many frames, none waited for: every one of them arrives as it was written."""
@@ -590,37 +604,353 @@ def test_two_rings_in_one_submit(device: IRenderDevice, make: Maker) -> None:
     assert contents(device, target).view(np.uint32).tolist() == expected
 
 
+@FEW_FRAMES
 @given(
     frames=st.integers(2, 4),
+    limit=st.sampled_from([0, 100, QUEUE_WRITE_LIMIT]),
     updates=st.lists(
         st.tuples(
             st.lists(st.integers(1, 40), max_size=5),  # words of each record
+            st.integers(0, 4),  # how many records of one word are pushed at once
             st.booleans(),  # whether the GPU uses the frame
+            st.booleans(),  # whether it is submitted
             st.integers(0, 300),  # how far the clock moves afterwards
         ),
         max_size=12,
     ),
 )
 def test_every_frame_in_flight_reads_what_was_written(
-    frames: int, updates: list[tuple[list[int], bool, int]]
+    frames: int, limit: int, updates: list[tuple[list[int], int, bool, bool, int]]
 ) -> None:
-    """Whatever sizes and times: what the GPU copied is what was pushed."""
+    """Whatever sizes, roads and times: what the GPU copied is what was pushed."""
     clock = NullClock(auto=True, submission_latency=100)
-    with NullDevice(clock=clock) as device:
+    with NullDevice(clock=clock) as device, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dynamic_module, "QUEUE_WRITE_LIMIT", limit)
         dynamic = ring(device, 64, frames=frames)
         expected: list[tuple[IBuffer, list[int]]] = []
         value = 0
-        for sizes, is_used, time in updates:
+
+        def use(encoder: Any, offset: int, data: list[int]) -> None:
+            target = device.buffer_factory.create_buffer(BufferDesc(4 * len(data), COPY))
+            encoder.copy_buffer_to_buffer(dynamic, offset, target, 0, 4 * len(data))
+            expected.append((target, data))
+
+        for sizes, many, is_used, is_submitted, time in updates:
             encoder = device.create_command_encoder()
             with dynamic.begin_update() as update:
                 for size in sizes:
                     value += 1
                     offset = update.push(np.full(size, value, np.uint32))
                     if is_used:
-                        target = device.buffer_factory.create_buffer(BufferDesc(4 * size, COPY))
-                        encoder.copy_buffer_to_buffer(dynamic, offset, target, 0, 4 * size)
-                        expected.append((target, [value] * size))
-            device.queue.submit([encoder.finish()])
+                        use(encoder, offset, [value] * size)
+                offsets = update.push_many(numbers(many, value + 1))
+                for offset in offsets if is_used else ():
+                    value += 1
+                    use(encoder, offset, [value])
+            if is_submitted or is_used:
+                device.queue.submit([encoder.finish()])
             clock.advance(time)
         for target, data in expected:
             assert contents(device, target).view(np.uint32).tolist() == data
+
+
+# --- Many records at once -------------------------------------------------------------------------
+
+TYPES = st.sampled_from(
+    ["u1", "<u2", "<f4", "<f8", "<c16", "V5", [("p", "<f4", (3,)), ("id", "<u1")], ("<f4", (2, 2))]
+)
+
+
+@given(
+    usage=st.sampled_from([UNALIGNED, STORAGE, BufferUsage.UNIFORM | BufferUsage.COPY_SRC]),
+    size=st.integers(1, 2000),
+    pushes=st.lists(
+        st.tuples(
+            TYPES,
+            st.lists(st.integers(1, 5), max_size=2).map(tuple),  # shape of a record
+            st.integers(0, 9),  # how many
+            st.sampled_from(["C", "F", "step", "back"]),  # how they lie in memory
+            st.booleans(),  # one by one
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    data=st.binary(min_size=1, max_size=64),
+)
+def test_packing(usage: Any, size: int, pushes: list[Any], data: bytes) -> None:
+    """Every record is where its offset says, aligned, and nothing else is written over it."""
+    with NullDevice() as device:
+        dynamic = ring(device, size, usage=usage)
+        expected: list[tuple[int, bytes]] = []
+        with dynamic.begin_update() as update:
+            for kind, shape, count, order, singly in pushes:
+                records = laid_out(np.dtype(kind), (count, *shape), order, data)
+                if singly:
+                    offsets = [update.push(records[index, ...]) for index in range(count)]
+                else:
+                    offsets = update.push_many(records).tolist()
+                assert len(offsets) == count
+                assert count == 0 or update.offset == offsets[-1 if singly else 0]
+                expected += [
+                    (offset, records[i, ...].tobytes()) for i, offset in enumerate(offsets)
+                ]
+        assert all(offset % dynamic.alignment == 0 for offset, _ in expected)
+        memory = contents(device, dynamic).tobytes()
+        for offset, record_ in expected:
+            assert memory[offset : offset + len(record_)] == record_
+        ends = [0, *(offset + len(record_) for offset, record_ in expected)]
+        assert all(
+            0 <= start - end < dynamic.alignment
+            for (start, _), end in zip(expected, ends, strict=False)
+        )
+
+
+def laid_out(
+    dtype: np.dtype[Any], shape: tuple[int, ...], order: str, data: bytes
+) -> npt.NDArray[Any]:
+    """Return an array with `data`, over and over, that lies in memory in some order."""
+    base, inner = dtype.subdtype or (dtype, ())
+    shape = (*shape, *inner)
+    length = int(np.prod(shape)) * base.itemsize
+    plain = np.frombuffer((data * (length // len(data) + 1))[:length], base).reshape(shape)
+    if order == "F":
+        return np.asfortranarray(plain)
+    if order == "step":
+        return np.repeat(plain, 2, axis=0)[::2]
+    return plain[::-1] if order == "back" else plain
+
+
+def test_push_many(device: IRenderDevice) -> None:
+    dynamic = ring(device, 4096, usage=BufferUsage.UNIFORM | BufferUsage.COPY_SRC)
+    alignment = dynamic.alignment
+    records = numbers(48).reshape(16, 3)
+    for turn in range(4):
+        with dynamic.begin_update() as update:
+            update.push(b"x")
+            offsets = update.push_many(records + np.uint32(turn))
+        assert offsets.dtype == np.uint32
+        assert not offsets.flags.writeable
+        assert (np.diff(offsets) == alignment).all()
+        assert offsets[0] == update.offset == (turn % 3) * dynamic.stats.frame_size + alignment
+        data = contents(device, dynamic)
+        found = [data[offset : offset + 12].view(np.uint32).tolist() for offset in offsets]
+        assert found == (records + turn).tolist()
+
+
+def test_push_many_of_the_alignment_s_size(device: IRenderDevice) -> None:
+    """Records that need no gaps are one piece of memory; so large that several threads copy it."""
+    dynamic = ring(device, 64, usage=BufferUsage.UNIFORM | BufferUsage.COPY_SRC)
+    records = np.arange(3_000_000 // dynamic.alignment * dynamic.alignment, dtype=np.uint32)
+    records = records.reshape(-1, dynamic.alignment // 4)
+    with dynamic.begin_update() as update:
+        offsets = update.push_many(records)
+    data = contents(device, dynamic)
+    assert (data[offsets[0] :][: records.nbytes].view(np.uint32) == records.reshape(-1)).all()
+
+
+def test_push_many_converts(device: IRenderDevice) -> None:
+    dynamic = ring(device, 256)
+    with dynamic.begin_update() as update:
+        offsets = update.push_many([[1, 2], [3, 4]], dtype=np.float32)
+        from_bytes = update.push_many(b"abcd", dtype=None)
+        none = update.push_many(np.empty((0, 4), np.float32))
+    assert offsets.tolist() == [0, 8]
+    assert from_bytes.tolist() == [16, 20, 24, 28]
+    assert none.tolist() == []
+    data = contents(device, dynamic)
+    assert data[:16].view(np.float32).tolist() == [1, 2, 3, 4]
+    assert data[16:32:4].tobytes() == b"abcd"
+
+
+@pytest.mark.parametrize(
+    ("records", "dtype", "error"),
+    [
+        (None, None, BufferUsageError),
+        ([1, 2], None, BufferUsageError),
+        ("text", None, BufferUsageError),
+        (np.array(["x"]), None, BufferUsageError),
+        (np.array([None]), None, BufferUsageError),
+        ([[1], [2, 3]], np.float32, BufferUsageError),
+        ([1], "nothing", BufferUsageError),
+        ([1], object, BufferUsageError),
+        (np.float32(3), None, BufferRangeError),
+        (np.empty((3, 0), np.float32), None, BufferRangeError),
+        (np.lib.stride_tricks.as_strided(np.zeros(1), (2**30,), (0,)), None, BufferRangeError),
+    ],
+    ids=repr,
+)
+def test_records_that_cannot_be_packed(
+    records: Any, dtype: Any, error: type[Exception], device: IRenderDevice
+) -> None:
+    dynamic = ring(device)
+    with dynamic.begin_update() as update:
+        update.push(numbers(1))
+        with pytest.raises(error, match="push_many"):
+            update.push_many(records, dtype=dtype)
+        assert update.push(numbers(1)) == 4
+    assert dynamic.stats.grows == 0
+
+
+def test_push_many_outside_of_the_block(device: IRenderDevice) -> None:
+    with pytest.raises(BufferStateError, match="outside of its block"):
+        ring(device).begin_update().push_many(numbers(4))
+
+
+# --- How a frame is written -----------------------------------------------------------------------
+
+
+def test_roads(device: IRenderDevice, make: Maker) -> None:
+    """Small frames are queue writes, large ones are staged; both arrive in order."""
+    dynamic = ring(device, LARGE, frames=2)
+    target = make.plain(LARGE)
+    for turn in range(4):
+        size = LARGE if turn % 2 else QUEUE_WRITE_LIMIT
+        offset = fill(dynamic, np.full(size // 4, turn, np.uint32))
+        use(device, dynamic, offset, target).wait()
+        assert (contents(device, target)[:size].view(np.uint32) == turn).all()
+    assert (dynamic.stats.queue_writes, dynamic.stats.staged) == (2, 2)
+
+
+def test_large_frames_without_a_submit(device: IRenderDevice) -> None:
+    """A frame that only its own upload uses is overwritten without a wait, and in order."""
+    dynamic = ring(device, LARGE)
+    for turn in range(8):
+        size = 64 if turn in (4, 6) else LARGE  # which must not overtake what is staged
+        offset = fill(dynamic, np.full(size // 4, turn, np.uint32))
+        if turn == 5:
+            dynamic_offset = offset
+    data = contents(device, dynamic)
+    frame = dynamic.stats.frame_size
+    for index, (start, rest) in enumerate([(6, 3), (7, 7), (5, 5)]):
+        words = data[index * frame :][:LARGE].view(np.uint32)
+        assert (words[:16] == start).all()
+        assert (words[16:] == rest).all()
+    assert dynamic_offset == 2 * frame
+    assert dynamic.stats.stalls == 0
+
+
+def test_destroyed_with_an_upload_under_way(device: IRenderDevice) -> None:
+    dynamic = ring(device, LARGE)
+    fill(dynamic, np.ones(LARGE, np.uint8))
+    dynamic.destroy()
+    device.queue.submit([])
+
+
+def test_growth_with_an_upload_under_way(device: IRenderDevice, make: Maker) -> None:
+    """What was recorded with the smaller buffer sees the write that came later."""
+    dynamic = ring(device, LARGE, frames=2)
+    target = make.plain(64)
+    for turn in range(2):
+        fill(dynamic, np.full(LARGE // 4, turn, np.uint32))
+    with dynamic.begin_update() as update:
+        commands = record(device, dynamic, update.push(numbers(16)), target)
+        update.push(np.zeros(LARGE, np.uint8))
+    device.queue.submit([commands])
+    assert contents(device, target).view(np.uint32).tolist() == [*numbers(16)]
+
+
+def test_belt_without_room(device: IRenderDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the queue writes the frame."""
+    dynamic = ring(device, LARGE)
+
+    def full(*_: object) -> None:
+        raise RingFullError("no room")
+
+    monkeypatch.setattr(device, "upload", full)
+    offset = fill(dynamic, np.full(LARGE, 7, np.uint8))
+    assert (contents(device, dynamic)[offset : offset + LARGE] == 7).all()
+    assert (dynamic.stats.queue_writes, dynamic.stats.staged) == (1, 0)
+
+
+# --- Waits ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [64, LARGE])
+def test_a_paced_loop_never_waits(manual: NullDevice, size: int) -> None:
+    """Three frames, three submissions in flight: no update has to wait."""
+    dynamic = ring(manual, size)
+    target = Maker(manual).plain(size)
+    submissions: list[Submission] = []
+    for turn in range(30):
+        if turn >= 3:
+            while not submissions[turn - 3].is_done:
+                manual.clock.advance(10)
+        submissions.append(use(manual, dynamic, fill(dynamic, np.ones(size, np.uint8)), target))
+        assert sum(not submission.is_done for submission in submissions) <= 3
+    assert dynamic.stats.stalls == 0
+    assert dynamic.stats.grows == 0
+
+
+def loop(device: NullDevice, frames: int, updates: int, turns: int = 8) -> DynamicBuffer:
+    """Run a loop that waits for nothing, with some updates before each submit."""
+    dynamic = ring(device, 64, frames=frames)
+    target = Maker(device).plain(64)
+    for _ in range(turns):
+        encoder = device.create_command_encoder()
+        for _ in range(updates):
+            offset = fill(dynamic, numbers(16))
+            encoder.copy_buffer_to_buffer(dynamic, offset, target, 0, 64)
+        device.queue.submit([encoder.finish()])
+    assert dynamic.stats.stalls > 0
+    return dynamic
+
+
+@pytest.mark.parametrize(
+    ("frames", "updates", "needed"), [(2, 1, 3), (3, 2, 6), (5, 2, 6), (8, 4, 12), (40, 30, 64)]
+)
+def test_warns_once_of_too_few_frames(frames: int, updates: int, needed: int) -> None:
+    with NullDevice(clock=NullClock(submission_latency=100)) as device:
+        with pytest.warns(
+            PerformanceWarning, match=f"'ring'.*make it with frames={needed}"
+        ) as all_:
+            loop(device, frames, updates)
+        assert len(all_) == 1
+        assert all_[0].filename == __file__
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            loop(device, needed, updates, turns=30) if needed < 64 else None
+
+
+@pytest.mark.anyio
+async def test_warns_async(manual: NullDevice) -> None:
+    dynamic = ring(manual, 64, frames=2)
+    target = Maker(manual).plain(64)
+    for _ in range(2):
+        use(manual, dynamic, fill(dynamic, numbers(16)), target)
+    manual.clock.auto = True
+    with pytest.warns(PerformanceWarning, match="frames=3") as all_:
+        async with dynamic.begin_update() as update:
+            update.push(numbers(1))
+    assert all_[0].filename == __file__
+
+
+def test_warning_as_an_error_leaves_the_ring_usable(manual: NullDevice) -> None:
+    dynamic = ring(manual, 64, frames=2)
+    target = Maker(manual).plain(64)
+    for _ in range(2):
+        use(manual, dynamic, fill(dynamic, numbers(16)), target)
+    with pytest.raises(PerformanceWarning), dynamic.begin_update():
+        pytest.fail("warnings are errors here")
+    manual.clock.advance(1000)
+    assert fill(dynamic, numbers(16)) == 0
+
+
+def test_steady_frames_leave_nothing_behind(device: IRenderDevice) -> None:
+    """Frame after frame, no Python object more."""
+    dynamic = ring(device, 4096, usage=BufferUsage.UNIFORM)
+    records = numbers(64).reshape(16, 4)
+
+    def frames(count: int) -> None:
+        for _ in range(count):
+            with dynamic.begin_update() as update:
+                update.push(records)
+                update.push_many(records)
+                update.as_array(np.float32, 4)[:] = 1
+            settle(device)
+
+    frames(50)
+    gc.collect()
+    before = sys.getallocatedblocks()
+    frames(200)
+    gc.collect()
+    assert sys.getallocatedblocks() - before < 100

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gc
 import threading
+from queue import SimpleQueue
 from typing import Any
 
 import anyio
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pers import (
     BufferRangeError,
@@ -22,13 +25,16 @@ from pers import (
     IRenderDevice,
     MapAbortedError,
     MapMode,
+    OutOfMemoryError,
     ReadbackBuffer,
+    ReadbackStats,
     TexelCopyTextureInfo,
     TextureFormat,
     TextureRows,
     TextureUsage,
     ValidationError,
 )
+from pers.buffers.readback_slots import size_class
 from tests.support import (
     JUNK_NUMBERS,
     Hold,
@@ -589,3 +595,359 @@ async def test_a_read_keeps_what_it_was_called_for(device: IRenderDevice) -> Non
     encoder = device.create_command_encoder()
     readback.copy_from(encoder, source)
     assert readback.slots == 3
+
+
+# --- Into one's own memory ------------------------------------------------------------------------
+
+BIG = 5 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    "make_out",
+    [
+        lambda: np.zeros(16, np.uint32),
+        lambda: np.zeros((4, 4), np.float32),
+        lambda: np.zeros(64, np.uint8),
+        lambda: np.zeros(4, [("a", "u4"), ("b", "f4", 3)]),
+        lambda: bytearray(64),
+        lambda: memoryview(bytearray(64)),
+        lambda: np.zeros((2, 64), np.uint8)[1],
+        lambda: np.zeros((16, 1), np.uint32).T,
+    ],
+)
+def test_read_into(
+    make_out: Any, device: IRenderDevice, make: Maker, readback: ReadbackBuffer
+) -> None:
+    copy(device, readback, make.filled(numbers(16)))
+    out = make_out()
+    assert readback.read_into_blocking(out) is out
+    assert bytes(out) == numbers(16).tobytes()
+    assert readback.state is BufferState.READY
+    assert readback.slots == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("size", [0, 64, BIG])
+async def test_read_into_async(size: int, device: IRenderDevice, make: Maker) -> None:
+    """The same memory, again and again; large results are copied by several threads."""
+    readback = ReadbackBuffer(size, device.buffer_factory)
+    source = DeviceBuffer(size, device.buffer_factory, usage=BufferUsage.COPY_SRC)
+    out = np.zeros(size // 4, np.uint32)
+    for turn in range(3):
+        data = numbers(size // 4, turn)
+        device.upload(data, source)
+        copy(device, readback, source)
+        assert await readback.read_into(out) is out
+        assert (out == data).all()
+        assert readback.state is BufferState.READY
+    assert readback.slots == 1
+    assert readback.stats.bytes_read == 3 * size
+
+
+@pytest.mark.anyio
+async def test_read_into_keeps_what_it_was_called_for(
+    device: IRenderDevice, make: Maker, readback: ReadbackBuffer
+) -> None:
+    copy(device, readback, make.filled(numbers(16)))
+    first = readback.read_into(np.zeros(16, np.uint32))
+    copy(device, readback, make.filled(numbers(16, 50)))
+    second = readback.read_into(np.zeros(16, np.uint32))
+    assert (await second).tolist() == [*numbers(16, 50)]
+    assert (await first).tolist() == [*numbers(16)]
+    assert readback.slots == 2
+
+
+@pytest.mark.parametrize(("width", "height", "layers"), [(3, 5, 1), (64, 3, 1), (65, 2, 3)])
+def test_pixels_into(width: int, height: int, layers: int, device: IRenderDevice) -> None:
+    """Rows arrive without their padding."""
+    pixels = random_pixels(TextureFormat.RGBA8_UNORM, height, width, layers)
+    texture = make_texture(device, width, height, layers=layers)
+    device.queue.write_texture(texture, pixels)
+    rows = TextureRows(texture.format, width, height, layers)
+    readback = ReadbackBuffer(rows.nbytes, device.buffer_factory, debug_name="result")
+    copy(device, readback, texture)
+    out = np.zeros(rows.shape, np.uint8)
+    assert (readback.read_into_blocking(out) == pixels).all()
+    assert readback.read_into_blocking(bytearray(pixels.nbytes)) == pixels.tobytes()
+    assert readback.stats.bytes_read == 2 * pixels.nbytes
+    with pytest.raises(BufferRangeError, match=f"'result'.*{pixels.nbytes} were.*shape"):
+        readback.read_into_blocking(np.zeros(pixels.nbytes + 4, np.uint8))
+
+
+def read_only() -> npt.NDArray[Any]:
+    array = np.zeros(64, np.uint8)
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.parametrize(
+    ("out", "error", "message"),
+    [
+        (np.zeros(15, np.uint32), BufferRangeError, "has 60 bytes, but 64 were copied"),
+        (bytearray(65), BufferRangeError, "pass one of that size"),
+        (read_only(), BufferUsageError, "read-only; pass"),
+        (b"x" * 64, BufferUsageError, "read-only; pass"),
+        (np.zeros(32, np.uint32)[::2], BufferUsageError, r"not C-contiguous.*\(8,\).*pass one"),
+        (np.zeros((4, 4), np.uint32).T, BufferUsageError, "not C-contiguous"),
+        (memoryview(bytearray(128))[::2], BufferUsageError, "not C-contiguous"),
+        (np.zeros(8, object), BufferUsageError, "plain numbers"),
+        (np.zeros(1, "U16"), BufferUsageError, "plain numbers"),
+        ([0] * 64, BufferUsageError, "takes a NumPy array.*not list"),
+        (None, BufferUsageError, "takes a NumPy array.*not NoneType"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_cannot_be_read_into(
+    out: Any, error: type[Exception], message: str, device: IRenderDevice, make: Maker,
+    readback: ReadbackBuffer,
+) -> None:  # fmt: skip
+    """Refused by the call, before the wait, and the result can still be read."""
+    copy(device, readback, make.filled(numbers(16)))
+    with pytest.raises(error, match=f"'result': read_into.*{message}"):
+        readback.read_into(out)
+    with pytest.raises(error, match=message):
+        readback.read_into_blocking(out)
+    assert readback.read_array_blocking(np.uint32).tolist() == [*numbers(16)]
+
+
+def test_read_into_the_mapped_memory_itself() -> None:
+    with open_device("null") as device:
+        readback = ReadbackBuffer(64, device.buffer_factory, debug_name="result")
+        alias: Any = readback.inner.native_handle.memory
+        assert alias.flags.writeable
+        with pytest.raises(BufferUsageError, match="'result'.*overlaps.*memory of your own"):
+            readback.read_into_blocking(alias)
+        assert readback.state is BufferState.READY
+
+
+@pytest.mark.anyio
+async def test_read_into_while_it_is_read(
+    device: IRenderDevice, make: Maker, readback: ReadbackBuffer
+) -> None:
+    copy(device, readback, make.filled(numbers(16)))
+    array = readback.read_array_blocking()
+    with pytest.raises(BufferStateError, match="mapped"):
+        await readback.read_into(bytearray(64))
+    assert array.view(np.uint32).tolist() == [*numbers(16)]
+
+
+@pytest.mark.anyio
+async def test_cancelled_read_gives_its_slot_back(
+    device: IRenderDevice, make: Maker, readback: ReadbackBuffer
+) -> None:
+    for read in (readback.read_into, lambda _: readback.read_array(copy=True)):
+        with Hold(device), anyio.move_on_after(0) as scope:
+            await read(bytearray(64))
+        assert scope.cancelled_caught
+        assert readback.state is BufferState.READY
+        copy(device, readback, make.filled(numbers(16)))
+        assert readback.stats.in_use == readback.slots == 1
+
+
+# --- How many slots there are ---------------------------------------------------------------------
+
+
+def test_stats(device: IRenderDevice, make: Maker, readback: ReadbackBuffer) -> None:
+    source = make.filled(numbers(16))
+    arrays = []
+    for _ in range(3):
+        copy(device, readback, source)
+        arrays.append(readback.read_array_blocking())
+    assert readback.stats == ReadbackStats(
+        slots=3, in_use=3, peak=3, reads=3, bytes_read=192, grows=2
+    )
+    arrays.clear()
+    assert readback.stats.in_use == 1  # what was copied last can be read again
+    copy(device, readback, source, size=8)
+    readback.read_array_blocking()
+    assert readback.stats == ReadbackStats(
+        slots=3, in_use=1, peak=3, reads=4, bytes_read=200, grows=2
+    )
+
+
+@pytest.mark.parametrize("max_idle", [0, 2, 4])
+def test_idle_slots_are_bounded(max_idle: int, fresh_device: IRenderDevice) -> None:
+    device = fresh_device
+    source = Maker(device).filled(numbers(16))
+    readback = ReadbackBuffer(64, device.buffer_factory, max_idle=max_idle)
+    before = live(device)
+    arrays = []
+    for _ in range(10):
+        copy(device, readback, source)
+        arrays.append(readback.read_array_blocking())
+    assert readback.slots == 10
+    thread = threading.Thread(target=arrays.clear)
+    thread.start()
+    thread.join()
+    assert readback.slots == 1 + max_idle
+    device.queue.on_work_done().wait()
+    assert live(device) == before + max_idle
+
+
+def test_slots_that_are_not_needed_any_more_go(device: IRenderDevice, make: Maker) -> None:
+    source = make.filled(numbers(16))
+    readback = ReadbackBuffer(64, device.buffer_factory)
+    arrays = []
+    for _ in range(4):
+        copy(device, readback, source)
+        arrays.append(readback.read_array_blocking())
+    arrays.clear()
+    assert readback.slots == 4
+    for turn in range(200):
+        copy(device, readback, source)
+        array = readback.read_array_blocking(np.uint32)  # which needs two of them in turn
+        assert array.tolist() == [*numbers(16)]
+        assert turn < 150 or readback.slots <= 2
+
+
+def test_a_dropped_buffer_leaves_only_what_arrays_look_at(fresh_device: IRenderDevice) -> None:
+    device = fresh_device
+    source = Maker(device).filled(numbers(16))
+    before = live(device)
+    readback = ReadbackBuffer(64, device.buffer_factory)
+    arrays = []
+    for _ in range(3):
+        copy(device, readback, source)
+        arrays.append(readback.read_array_blocking(np.uint32))
+    del arrays[1:], readback
+    device.queue.on_work_done().wait()
+    assert live(device) == before + 1
+    assert arrays[0].tolist() == [*numbers(16)]
+    arrays.clear()
+    assert live(device) == before
+
+
+def test_arrays_die_on_many_threads(device: IRenderDevice, make: Maker) -> None:
+    """While the reads go on: every array is right, and every slot comes back."""
+    readback = ReadbackBuffer(64, device.buffer_factory, max_idle=8)
+    queue: SimpleQueue[Any] = SimpleQueue()
+    wrong: list[Any] = []
+
+    def consume() -> None:
+        while (item := queue.get()) is not None:
+            value, array = item
+            if array.tolist() != [*numbers(16, value)]:
+                wrong.append(value)
+            del item, array
+
+    threads = [threading.Thread(target=consume) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    source = DeviceBuffer(64, device.buffer_factory, usage=BufferUsage.COPY_SRC)
+    for turn in range(200):
+        device.upload(numbers(16, turn), source)
+        copy(device, readback, source)
+        queue.put((turn, readback.read_array_blocking(np.uint32)))
+    for _ in threads:
+        queue.put(None)
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert readback.stats.in_use == 1
+    assert readback.slots <= 1 + 8
+
+
+@given(nbytes=st.integers(0, 2**40), limit=st.integers(1, 2**40))
+def test_size_classes(nbytes: int, limit: int) -> None:
+    size = size_class(nbytes, limit)
+    assert nbytes <= size <= max(limit, nbytes)
+    assert size <= max(nbytes * 5 / 4, nbytes + 4096)
+    assert size_class(size, limit) == size
+
+
+def test_slot_of_commands_that_are_not_submitted(
+    device: IRenderDevice, make: Maker, readback: ReadbackBuffer
+) -> None:
+    """Nobody reads what they will leave, but they still write there: it is not used again."""
+    first, second, third = (make.filled(numbers(16, start)) for start in (100, 200, 300))
+    encoder = device.create_command_encoder()
+    readback.copy_from(encoder, first)
+    late = encoder.finish()
+    reading = readback.read_array()
+    copy(device, readback, second)
+    reading.close()
+    array = readback.read_array_blocking(np.uint32)
+    copy(device, readback, third)
+    device.queue.submit([late])
+    assert readback.read_array_blocking(np.uint32).tolist() == [*numbers(16, 300)]
+    assert array.tolist() == [*numbers(16, 200)]
+
+
+# --- The device's pool ----------------------------------------------------------------------------
+
+
+def test_device_reads_of_many_sizes(fresh_device: IRenderDevice) -> None:
+    """Sizes that vary for ever cost no more memory than a few of them do."""
+    device = fresh_device
+    source = DeviceBuffer(2_000_000, device.buffer_factory, usage=BufferUsage.COPY_SRC)
+    counts = []
+    for turn in range(300):
+        buffer = Maker(device).filled(numbers(1 + 1000 * turn))
+        assert (device.read_array_blocking(buffer, np.uint32) == numbers(1 + 1000 * turn)).all()
+        buffer.destroy()
+        del buffer
+        if turn % 50 == 49:
+            counts.append(live(device))
+    assert max(counts) <= 40
+    assert device.read_array_blocking(source).nbytes == 2_000_000
+
+
+def test_device_reads_share_slots_of_a_size_class(fresh_device: IRenderDevice) -> None:
+    device = fresh_device
+    make = Maker(device)
+    sources = [make.filled(numbers(count)) for count in (10, 500, 1000)]
+    texture = make_texture(device, 5, 3)
+    device.read_array_blocking(sources[0])
+    before = live(device)
+    for source in sources:
+        array = device.read_array_blocking(source, np.uint32)
+        assert (array == numbers(len(array))).all()
+        del array
+        device.read_array_blocking(texture)
+    assert live(device) == before
+
+
+def test_device_pool_is_bounded_in_bytes(
+    fresh_device: IRenderDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool: Any = fresh_device._readbacks  # type: ignore[attr-defined]
+    monkeypatch.setattr(pool, "_max_idle_bytes", 100_000)
+    source = Maker(fresh_device).filled(numbers(10_000))
+    arrays = [fresh_device.read_array_blocking(source) for _ in range(6)]
+    assert pool.count == 6
+    arrays.clear()
+    assert pool.count == 2
+    huge = Maker(fresh_device).filled(numbers(30_000))
+    fresh_device.read_array_blocking(huge)
+    assert pool.count == 0
+
+
+def test_device_pool_makes_room_when_memory_is_short() -> None:
+    with open_device("null") as device:
+        faults: Any = device.faults  # type: ignore[attr-defined]
+        make = Maker(device)
+        small, large = make.filled(numbers(16)), make.filled(numbers(100_000))
+        device.read_array_blocking(small)
+        faults.fail_next_allocations()
+        assert (device.read_array_blocking(large, np.uint32) == numbers(100_000)).all()
+        faults.fail_next_allocations(10)
+        arrays = [device.read_array_blocking(large)]
+        with pytest.raises(OutOfMemoryError):
+            arrays.append(device.read_array_blocking(large))
+
+
+@pytest.mark.anyio
+async def test_device_read_that_fails_gives_its_slot_back(fresh_device: IRenderDevice) -> None:
+    device = fresh_device
+    pool: Any = device._readbacks  # type: ignore[attr-defined]
+    make = Maker(device)
+    for _ in range(3):
+        with pytest.raises(BufferUsageError):
+            device.read_array_blocking(make.plain(64, BufferUsage.VERTEX))
+        with pytest.raises(BufferRangeError):
+            await device.read_array(make.plain(), np.uint32, 17)
+        with Hold(device), anyio.move_on_after(0) as scope:
+            await device.read_array(make.plain())
+        assert scope.cancelled_caught
+    assert pool.stats.in_use == 0
+    assert pool.count <= 4
