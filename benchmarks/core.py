@@ -226,7 +226,13 @@ def run_point(
     for number in range(scale.most):
         if number >= scale.least and time.monotonic() >= end:
             break
+        library = ""
         for each in playing:
+            if each.contender.library != library:
+                # Whoever comes first after another library would pay for the GPU's change from
+                # one to the other, a third of a millisecond.
+                library = each.contender.library
+                each.take_turn(counted=False)
             each.take_turn()
     return series
 

@@ -23,8 +23,11 @@ PARALLEL_FROM = 2 * 1024 * 1024
 """Copies of fewer bytes are done before another thread has woken up."""
 
 PIECE = 1024 * 1024
-"""About what a thread takes at a time (bytes): large enough to be worth it, small enough that
-nobody waits long for the slowest."""
+"""The least that a thread takes at a time (bytes)."""
+
+LARGEST_PIECE = 8 * 1024 * 1024
+"""The most: small enough that nobody waits long for the slowest. Fewer pieces are faster, since
+every change from one to the next takes the interpreter's lock."""
 
 MAX_THREADS = 16
 """More did not copy faster on any machine measured."""
@@ -66,9 +69,9 @@ class _Pool:
 class _Copy:
     """One copy that several threads work at."""
 
-    def __init__(self, target: Array, source: Array) -> None:
+    def __init__(self, target: Array, source: Array, piece: int) -> None:
         self._arrays: tuple[Array, Array] | None = (target, source)
-        self._pieces = pieces(target.shape, target.nbytes)
+        self._pieces = pieces(target.shape, target.nbytes, piece)
         self._lock = threading.Lock()
 
     def help(self) -> None:
@@ -116,7 +119,7 @@ def copy_array(target: Array, source: Array, *, threads: int | None = None) -> N
     if helpers < 1:
         np.copyto(target, source, casting="no")
         return
-    copy = _Copy(target, source)
+    copy = _Copy(target, source, max(PIECE, min(LARGEST_PIECE, -(-nbytes // (helpers + 1)))))
     started: list[Future[None]] = []
     try:
         for _ in range(helpers):
@@ -148,16 +151,16 @@ def _finish(copy: _Copy, started: list[Future[None]]) -> None:
         future.result()
 
 
-def pieces(shape: tuple[int, ...], nbytes: int) -> Iterator[Index]:
-    """Cut an array into parts of about `PIECE` bytes, as indices of its first axes."""
+def pieces(shape: tuple[int, ...], nbytes: int, piece: int = PIECE) -> Iterator[Index]:
+    """Cut an array into parts of about `piece` bytes, as indices of its first axes."""
     if not nbytes:
         return
     length, *inner = shape
     each = nbytes // length
-    if each >= 2 * PIECE and inner:
+    if each >= 2 * piece and inner:
         for index in range(length):
-            yield from ((index, *rest) for rest in pieces(tuple(inner), each))
+            yield from ((index, *rest) for rest in pieces(tuple(inner), each, piece))
         return
-    step = max(PIECE // max(each, 1), 1)
+    step = max(-(-piece // max(each, 1)), 1)
     for start in range(0, length, step):
         yield (slice(start, start + step),)

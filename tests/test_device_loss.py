@@ -381,7 +381,7 @@ INTERFACES: tuple[type, ...] = (
     pers.IRenderBundleEncoder, pers.IRenderBundle, pers.ITexture, pers.ISampler,
     pers.IShaderModule, pers.IPipeline, pers.IBindGroup, pers.IQuerySet, pers.IFrameBuffer,
     pers.ISurface, StagingBelt, DeviceBuffer, ImmediateStagingBuffer, DeferredStagingBuffer,
-    ReadbackBuffer, DynamicBuffer, pers.DynamicUpdate, pers.MappedRange, pers.Submission,
+    ReadbackBuffer, pers.ReadbackStream, DynamicBuffer, pers.DynamicUpdate, pers.MappedRange, pers.Submission,
 )  # fmt: skip
 
 
@@ -395,13 +395,16 @@ def public_methods() -> set[str]:
     return names
 
 
-ALWAYS_LEGAL = {"destroy", "close", "unmap", "poll", "on_lost", "error_scope"}
+ALWAYS_LEGAL = {"destroy", "close", "unmap", "trim", "poll", "on_lost", "error_scope"}
 """Methods that end things or tell what has happened, whether the device is there or not."""
 
 BETWEEN_CLASSES = {
     "DeferredStagingBuffer.end_mapping", "ImmediateStagingBuffer.end_mapping",
     "DynamicBuffer.open_frame", "DynamicBuffer.enter_frame", "DynamicBuffer.reserve",
-    "DynamicBuffer.close_frame", "StagingBelt.submit_pending",
+    "DynamicBuffer.close_frame", "ReadbackStream.ring",
+    # The device and its queue call these; after a loss there is no submit that they belong to.
+    "StagingBelt.submit_pending", "StagingBelt.take_pending", "StagingBelt.submitted",
+    "StagingBelt.lose",
 }  # fmt: skip
 """Not for users, though without an underscore: one class of pers calls it on another."""
 
@@ -511,6 +514,9 @@ CALLS: dict[str, Call] = {
     "IRenderQueue.write_texture": lambda e: e.queue.write_texture(e.texture, e.pixels),
     "IRenderQueue.on_work_done": lambda e: e.queue.on_work_done(),
     "IBufferFactory.create_buffer": lambda e: e.factory.create_buffer(DESC),
+    "IBufferFactory.create_buffer_with_data": lambda e: e.factory.create_buffer_with_data(
+        DESC, bytes(64)
+    ),
     "IBufferFactory.create_mappable_buffer": lambda e: e.factory.create_mappable_buffer(
         BufferDesc(64, READBACK)
     ),
@@ -563,6 +569,8 @@ CALLS: dict[str, Call] = {
     "ReadbackBuffer.read_async": lambda e: entered(e.readback.read_async()),
     "ReadbackBuffer.read_array": lambda e: e.readback.read_array(),
     "ReadbackBuffer.read_array_blocking": lambda e: e.readback.read_array_blocking(),
+    "ReadbackBuffer.read_into": lambda e: e.readback.read_into(bytearray(1024)),
+    "ReadbackBuffer.read_into_blocking": lambda e: e.readback.read_into_blocking(bytearray(1024)),
     "DynamicBuffer.begin_update": lambda e: entered_now(e.ring.begin_update()),
     "Submission.wait": lambda e: e.submission.wait(),
     "Submission.done": lambda e: e.submission.done(),
@@ -577,6 +585,8 @@ DRAWS: dict[str, Call] = {
     "set_index_buffer": lambda e: (e.storage,),
     "draw": lambda e: (3,),
     "draw_indexed": lambda e: (3,),
+    "draw_many": lambda e: ([3, 3],),
+    "draw_indexed_many": lambda e: ([3, 3],),
     "draw_indirect": lambda e: (e.storage,),
     "draw_indexed_indirect": lambda e: (e.storage,),
 }
@@ -633,6 +643,7 @@ RECORDED: dict[str, Call] = {
     },
     "IRenderPass.end_occlusion_query": query_ended,
     "DynamicUpdate.push": lambda e: updated(e, lambda: e.update.push(bytes(64))),
+    "DynamicUpdate.push_many": lambda e: updated(e, lambda: e.update.push_many(np.ones((4, 4)))),
     "DynamicUpdate.as_array": lambda e: updated(e, lambda: e.update.as_array().fill(0)),
 }
 

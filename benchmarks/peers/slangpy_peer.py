@@ -69,14 +69,17 @@ def _open(slangpy: Any, gpu_name: str) -> Any:
     if not fitting:
         names = ", ".join(adapter.name for adapter in adapters) or "nothing"
         raise PeerMissingError(f"its Vulkan offers {names}, and not {gpu_name}")
-    return slangpy.Device(
-        type=kind,
-        adapter_luid=fitting[0].luid,
-        enable_rhi_validation=False,
-        enable_hot_reload=False,
-        enable_ray_tracing=False,
-        enable_cuda_interop=False,
-    )
+    try:
+        return slangpy.Device(
+            type=kind,
+            adapter_luid=fitting[0].luid,
+            enable_rhi_validation=False,
+            enable_hot_reload=False,
+            enable_ray_tracing=False,
+            enable_cuda_interop=False,
+        )
+    except TypeError:  # before 0.40 there is nothing to turn off
+        return slangpy.Device(type=kind, adapter_luid=fitting[0].luid)
 
 
 @contextmanager

@@ -32,7 +32,7 @@ QUEUE_WRITE_LIMIT = 1024 * 1024
 SUBMIT_AT_ONCE = 8 * 1024 * 1024
 """From this many bytes on, a copy without an encoder does not wait for the next flush."""
 
-PART = 64 * 1024 * 1024
+PART = 256 * 1024 * 1024
 """Staged uploads without an encoder go in parts of this many bytes, so that the GPU copies one
 while the next is written. Smaller parts lose more to maps and submits than they gain."""
 
@@ -83,7 +83,7 @@ class StagingBelt:
         """Whether nothing was uploaded since the last submit."""
         self._queue_writes, self._staged, self._direct = Tally(), Tally(), Tally()
         self._stalls = 0
-        device.on_lost(_weak_loss(self))
+        _lose_with(self, device)
 
     @property
     def stats(self) -> BeltStats:
@@ -405,13 +405,27 @@ class StagingBelt:
         return self.flush() if encoder is None and job.nbytes >= SUBMIT_AT_ONCE else None
 
 
-def _weak_loss(belt: StagingBelt) -> Callable[[object], None]:
-    """Let `belt` know of the end of its device without keeping it alive."""
-    reference = weakref.ref(belt)
+_belts: weakref.WeakKeyDictionary[IRenderDevice, set[weakref.ref[StagingBelt]]] = (
+    weakref.WeakKeyDictionary()
+)
+"""The belts of each device. One callback serves them all: a device keeps its callbacks, so one for
+each belt would outlive the belt."""
 
+
+def _lose_with(belt: StagingBelt, device: IRenderDevice) -> None:
+    """Let `belt` know of the end of its device without keeping either alive."""
+    belts = _belts.get(device)
+    if belts is None:  # the device's own, so no other thread is here with the same device
+        belts = _belts[device] = set()
+        device.on_lost(_loss_of(belts))
+    belts.add(weakref.ref(belt, belts.discard))
+
+
+def _loss_of(belts: set[weakref.ref[StagingBelt]]) -> Callable[[object], None]:
     def lost(_: object) -> None:
-        alive = reference()
-        if alive is not None:
-            alive.lose()
+        for reference in list(belts):
+            alive = reference()
+            if alive is not None:
+                alive.lose()
 
     return lost

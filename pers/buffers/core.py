@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -583,11 +583,20 @@ def core_buffer(buffer: object, call: str) -> Buffer:
     Raises:
         BufferUsageError: `buffer` is no pers buffer.
     """
-    while not isinstance(buffer, Buffer):
-        if not isinstance(buffer, IBufferView):
-            raise BufferUsageError(f"{call} takes a pers buffer, not {type(buffer).__name__}")
-        buffer = buffer.inner
-    return buffer
+    while type(buffer) not in _CORES:
+        kind = type(buffer)
+        if kind not in _VIEWS:  # looked at once for each class: an ABC takes its time
+            if isinstance(buffer, Buffer):
+                return buffer
+            if not isinstance(buffer, IBufferView):
+                raise BufferUsageError(f"{call} takes a pers buffer, not {kind.__name__}")
+            _VIEWS.add(kind)
+        buffer = cast("IBufferView", buffer).inner
+    return cast("Buffer", buffer)
+
+
+_CORES = {Buffer, MappableBuffer}
+_VIEWS: set[type] = set()
 
 
 def mappable_buffer(buffer: IBuffer, call: str) -> MappableBuffer:

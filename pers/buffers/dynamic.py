@@ -356,6 +356,7 @@ class DynamicBuffer(BufferView[Buffer]):
         size = first_base + self._frame_count * frame_size
         desc = BufferDesc(size, self._usage, debug_name=self._name)
         inner = core_buffer(self._factory.create_buffer(desc), "DynamicBuffer")
+        inner.writes_directly = False  # the GPU may have other frames than the tag in use tells
         self._shadow = _zeros(frame_size, self._name)
         self._inner, self._frame_size, self._next = inner, frame_size, 0
         self._frames = [

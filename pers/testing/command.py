@@ -25,7 +25,7 @@ from pers.testing.explore import STEPS_PER_SEED, Exploration, explore
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0 nothing found, 1 something found."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     return run(options)
 
@@ -41,9 +41,10 @@ def device_opener(name: str) -> OpenDevice:
     return lambda: pers.open_device(name)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m pers.testing", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line."""
+    root = argparse.ArgumentParser("python -m pers.testing", description=__doc__)
+    commands = root.add_subparsers(required=True, metavar="COMMAND")
     cases = commands.add_parser("cases", help="run the conformance cases")
     cases.set_defaults(run=_cases)
     random_calls = commands.add_parser("explore", help="compare random calls with an oracle")
@@ -55,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     random_calls.add_argument("--steps", type=int, default=STEPS_PER_SEED)
     random_calls.add_argument("--seed", type=int, default=0)
     random_calls.add_argument("--jobs", type=int, default=1, help="processes at a time")
-    return parser
+    return root
 
 
 def _cases(options: argparse.Namespace) -> int:
@@ -88,7 +89,7 @@ def _explore(options: argparse.Namespace) -> int:
     steps = 0
     outcomes: dict[str, Counter[str]] = {}
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
+    with ProcessPoolExecutor(options.jobs, mp_context=context, max_tasks_per_child=1) as pool:
         running: dict[Future[Exploration | str], int] = {}
         for chunk in range(chunks):
             seed = options.seed + chunk

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import doctest
 import functools
+import io
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,9 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 from typer.main import get_command
 
 import pers
+from pers.testing import command
 from renderers.commands import app
+from tests.support import BACKENDS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -106,6 +110,8 @@ def problem(words: list[str]) -> str | None:
             return next((f"no {path}" for path in paths if not (ROOT / path).exists()), None)
         case "pers":
             return problem_of_pers(arguments)
+        case "python" if arguments[:2] == ["-m", "pers.testing"]:
+            return problem_of_pers_testing(arguments[2:])
         case "python":
             exists = bool(arguments) and (ROOT / arguments[0]).exists()
             return None if exists else f"no {arguments}"
@@ -120,11 +126,25 @@ def problem_of_pers(arguments: list[str]) -> str | None:
     group = get_command(app)
     context = group.context_class(group, info_name="pers")
     try:
-        name, command, rest = group.resolve_command(context, arguments)
-        command.make_context(name, list(rest), parent=context)
+        name, subcommand, rest = group.resolve_command(context, arguments)
+        subcommand.make_context(name, list(rest), parent=context)
     except Exception as error:
         return str(error) or type(error).__name__
     return None
+
+
+def problem_of_pers_testing(arguments: list[str]) -> str | None:
+    """Let the parser read the arguments, and find the device."""
+    message = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(message):
+            options = command.parser().parse_args(arguments)
+        command.device_opener(options.device)
+    except SystemExit:
+        return message.getvalue()
+    except (ImportError, AttributeError) as error:
+        return str(error)
+    return None if ":" in options.device or options.device in BACKENDS else options.device
 
 
 @pytest.mark.parametrize("page", WITH_SHELL, ids=page_id)
@@ -143,6 +163,14 @@ def test_shell_commands_exist(page: Path) -> None:
         "script/setup now",
         "script/test tests/nonsense.py",
         "python nonsense.py",
+        "python -m nonsense",
+        "python -m pers.testing",
+        "python -m pers.testing nonsense null",
+        "python -m pers.testing explore nonsense",
+        "python -m pers.testing explore nonsense:open",
+        "python -m pers.testing explore null --nonsense",
+        "python -m pers.testing cases null --steps 5",
+        "pers bench --nonsense",
         "nonsense",
     ],
 )

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeVar, cast
 import attrs
 import numpy as np
 import numpy.typing as npt
-from hypothesis import note
+from hypothesis import note, reject
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from hypothesis.strategies import SearchStrategy
 
@@ -231,6 +231,8 @@ class MachineBase(RuleBasedStateMachine):
         clock = self.clock
         if clock is None:
             return self.call(function)
+        if any(each.loses_device for each in self.oracle.submissions):
+            reject()  # whether the call is over before the loss is not for the oracle to say
 
         def burst() -> Any:
             clock.auto = True

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from pers.buffers import BufferState, BufferUsage, DeviceBuffer, StagingBelt
 from pers.buffers.belt import QUEUE_WRITE_LIMIT
 from pers.errors import RingFullError
-from pers.graphics import ICommandEncoder
+from pers.graphics import ICommandEncoder, Submission
 from pers.testing.property.loop import Outcome
 from pers.testing.property.oracle import (
+    INVALID,
     LOST,
     MEMORY,
     NO_ERRORS,
@@ -57,6 +58,8 @@ class BeltRules(FaultRules):
         self.small_belt: StagingBelt | None = None
         self.held_back: list[Fill] = []
         """Uploads that wait for the next flush or submit."""
+        self.queue_writes_wait = False
+        """Whether the next flush has queue writes to submit."""
         self.flights: list[SubmissionModel] = []
         """Submissions with uploads in them."""
         super().__init__()
@@ -65,6 +68,7 @@ class BeltRules(FaultRules):
         super().open()
         self.small_belt = None
         self.held_back.clear()
+        self.queue_writes_wait = False
 
     @step(
         which=WHICH,
@@ -128,6 +132,7 @@ class BeltRules(FaultRules):
         home = upload.commands.home if upload.commands else self.oracle
         errors = home.write_errors(upload.target, upload.offset, len(upload.data))
         errors |= LOST if upload.target.home.lost else NO_ERRORS
+        errors |= NO_ERRORS if upload.target.home is self.oracle else INVALID  # the belt's device
         return errors | (self.recording_errors(upload.commands) if upload.commands else NO_ERRORS)
 
     def _upload(self, upload: Upload, handle: Any, errors: Errors) -> None:
@@ -215,12 +220,15 @@ class BeltRules(FaultRules):
         elif len(upload.data) == BIG or self.held_back:
             self.held_back.append(fill)
         else:
+            if upload.belt is self.device.belt and upload.data:
+                self.queue_writes_wait = True
             self.oracle.write(upload.target, upload.offset, upload.data)
 
     # What is held back
 
-    def uploads_go_first(self) -> None:
+    def uploads_go_first(self, *, submits: bool = True) -> None:
         fills, self.held_back = self.held_back, []
+        self.queue_writes_wait = self.queue_writes_wait and not (submits or fills)
         if fills:
             commands = CommandsModel(self.oracle)
             for fill in fills:
@@ -237,9 +245,16 @@ class BeltRules(FaultRules):
     def flush(self) -> None:
         outcome = self.call_keeping(self.device.belt.flush)
         if self.expect("flush", outcome, self.lost_errors()):
-            self.uploads_go_first()
-            self.submitted(self.kept, self.oracle.submit([]))
+            self._flushed(self.kept)
             self.kept = None
+
+    def _flushed(self, submission: Submission) -> None:
+        submits = self.held_back or self.queue_writes_wait
+        self.uploads_go_first()
+        if self.clock is None:  # which road the uploads took is the belt's business
+            self.expect("wait for a flush", self.call(submission.wait), self.lost_errors())
+        elif submits:
+            self.submitted(submission, self.oracle.submit([]))
 
     def after_refused_submit(self) -> None:
         if not self.oracle.lost and not self.device.is_lost:

@@ -214,7 +214,7 @@ class DynamicRules(ReadbackRules):
     def _write_records(self, dynamic: Dynamic) -> None:
         """The records of the update are where they belong, also where they were first."""
         if dynamic.pushed:
-            self.uploads_go_first()
+            self.uploads_go_first(submits=False)
         for record in dynamic.pushed:
             late = False
             for _, model in dynamic.inners:
@@ -247,13 +247,16 @@ class DynamicRules(ReadbackRules):
             dynamic.waiting = dynamic.waiting and bool(errors)
             if outcome.cancelled:
                 return
+            if errors:
+                self.expect("update later", outcome, errors, full)
+                return
             dynamic.records.clear()
             late = self.lost_errors()
             if dynamic.model.state is BufferState.DESTROYED:
                 late |= STATE
             if outcome.error is None:
                 late = NO_ERRORS
-            if self.expect("update later", outcome, errors or late, full):
+            if self.expect("update later", outcome, late, full):
                 self._pushed(dynamic, update, outcome.value, data)
                 self._write_records(dynamic)
             dynamic.pushed.clear()

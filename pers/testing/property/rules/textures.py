@@ -215,7 +215,7 @@ class TextureRules(DynamicRules):
         errors |= self.oracle.texture_errors(model, TextureUsage.COPY_DST)
         outcome = self.call(lambda: self.device.queue.write_texture(texture, value))
         if self.expect(f"write_texture to {model.name}", outcome, errors):
-            self.uploads_go_first()
+            self.uploads_go_first(submits=False)
             self.oracle.write(model, 0, data)
 
     def _pixels(self, model: TextureModel, form: str) -> tuple[bytes, npt.NDArray[Any], Errors]:

@@ -37,8 +37,12 @@ WAITED: Errors = frozenset({WaitTimeoutError})
 class WorkRules(MappingRules):
     """Every call of `ICommandEncoder` and `IRenderQueue` that is about buffers."""
 
-    def uploads_go_first(self) -> None:
-        """Note that what a belt holds back is submitted now; for a subclass with belts."""
+    def uploads_go_first(self, *, submits: bool = True) -> None:
+        """Note that what a belt holds back is submitted now; for a subclass with belts.
+
+        Args:
+            submits: Whether there is a submit even when nothing was held back.
+        """
 
     # Recording
 
@@ -175,7 +179,7 @@ class WorkRules(MappingRules):
         errors |= NO_ERRORS if plain else USAGE
         outcome = self.call(lambda: self.device.queue.write_buffer(handle, offset, value))
         if self.expect(f"write_buffer to {model.name}", outcome, errors):
-            self.uploads_go_first()
+            self.uploads_go_first(submits=False)
             self.oracle.write(model, offset, data)
 
     # Waiting
