@@ -49,6 +49,7 @@ from pers import (
     MappedViewsError,
     PersError,
     ReadbackBuffer,
+    ReadbackStream,
     RenderPipelineDescriptor,
     SamplerDescriptor,
     ShaderStage,
@@ -96,6 +97,15 @@ def plain(device: IRenderDevice) -> Cycle:
     def cycle(destroy: bool) -> None:
         buffer = device.buffer_factory.create_buffer(BufferDesc(SIZE, COPY))
         device.queue.write_buffer(buffer, 0, DATA)
+        if destroy:
+            buffer.destroy()
+
+    return cycle
+
+
+def with_data(device: IRenderDevice) -> Cycle:
+    def cycle(destroy: bool) -> None:
+        buffer = device.buffer_factory.create_buffer_with_data(BufferDesc(SIZE, COPY), DATA)
         if destroy:
             buffer.destroy()
 
@@ -193,6 +203,56 @@ def readback(device: IRenderDevice) -> Cycle:
         assert arrays[0][7] == arrays[1][7] == 7
         if destroy:
             target.destroy()
+
+    return cycle
+
+
+def read_into(device: IRenderDevice) -> Cycle:
+    source = DeviceBuffer.from_array(DATA, BufferUsage.COPY_SRC, device.buffer_factory)
+    out = np.zeros_like(DATA)
+
+    def cycle(destroy: bool) -> None:
+        target = ReadbackBuffer(SIZE, device.buffer_factory)
+        encoder = device.create_command_encoder()
+        target.copy_from(encoder, source)
+        device.queue.submit([encoder.finish()])
+        assert target.read_into_blocking(out)[7] == 7
+        if destroy:
+            target.destroy()
+
+    return cycle
+
+
+def readback_stream(device: IRenderDevice) -> Cycle:
+    """One result is taken, one left behind, one never submitted."""
+    source = DeviceBuffer.from_array(DATA, BufferUsage.COPY_SRC, device.buffer_factory)
+
+    def cycle(destroy: bool) -> None:
+        stream = ReadbackStream(SIZE, device.buffer_factory, dtype=np.uint32)
+        encoder = device.create_command_encoder()
+        stream.push(encoder, source, tag="taken")
+        stream.push(encoder, source, tag="left")
+        device.queue.submit([encoder.finish()])
+        stream.push(device.create_command_encoder(), source, tag="never submitted")
+        tag, array = stream.take_blocking()
+        assert (tag, array[7]) == ("taken", 7)
+        if destroy:
+            stream.destroy()
+
+    return cycle
+
+
+def records(device: IRenderDevice) -> Cycle:
+    """Packed into a ring, as offsets that outlive it."""
+
+    def cycle(destroy: bool) -> None:
+        ring = DynamicBuffer(SIZE, device.buffer_factory)
+        with ring.begin_update() as update:
+            offsets = update.push_many(DATA.reshape(-1, 256))
+        if destroy:
+            ring.destroy()
+        del ring, update
+        assert len(offsets) == 16
 
     return cycle
 
@@ -729,18 +789,20 @@ class Allowed:
 # bundle costs one, too: it is rehearsed in a pass that nobody submits.
 UNSUBMITTED = Allowed(60, 30, {"CommandBuffer": 1})
 # wgpu-py raises before anybody has the handle of what failed (less than 1 KiB each).
-FAILED = Allowed(
-    200, 2, {"ComputePipeline": 1, "RenderPipeline": 1, "ShaderModule": 1, "Texture": 1}
-)
+FAILED = Allowed(200, 2, {"ComputePipeline": 1, "RenderPipeline": 1, "ShaderModule": 1})
 
 CASES: dict[Case, Allowed] = {
     plain: Allowed(),
+    with_data: Allowed(),
     mappable: Allowed(),
     dropped_while_mapped: Allowed(),
     device_buffer: Allowed(),
     immediate_staging: Allowed(),
     deferred_staging: Allowed(300),
     readback: Allowed(300),
+    read_into: Allowed(300),
+    readback_stream: Allowed(200),
+    records: Allowed(200),
     dynamic: Allowed(200),
     belt: Allowed(200),
     device_belt: Allowed(300),
