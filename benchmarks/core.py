@@ -211,8 +211,8 @@ def run_point(
 ) -> list[Series]:
     """Have all contenders take turns: A B C, A B C, ... and check each after each run.
 
-    The first round warms up and is not counted. Who is wrong or fails once is out, with all
-    that was measured.
+    The first round warms up and is not counted; nor is a first turn after another library's. Who
+    is wrong or fails once is out, with all that was measured.
     """
     series = [_start(benchmark, point, entrant) for entrant in entrants]
     playing = [
@@ -226,12 +226,10 @@ def run_point(
     for number in range(scale.most):
         if number >= scale.least and time.monotonic() >= end:
             break
-        library = ""
-        for each in playing:
-            if each.contender.library != library:
+        for place, each in enumerate(playing):
+            if playing[place - 1].contender.library != each.contender.library:
                 # Whoever comes first after another library would pay for the GPU's change from
                 # one to the other, a third of a millisecond.
-                library = each.contender.library
                 each.take_turn(counted=False)
             each.take_turn()
     return series

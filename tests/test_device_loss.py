@@ -255,12 +255,7 @@ THREADS: dict[str, tuple[Callable[[Things], Any], type[PersError]]] = {
 }
 
 
-# Of the dynamic buffer, which says that it would wait less with more frames.
-WAITS_ON_PURPOSE = pytest.mark.filterwarnings("ignore::pers.PerformanceWarning")
-
-
 @pytest.mark.anyio
-@WAITS_ON_PURPOSE
 @pytest.mark.parametrize("waits", TASKS)
 async def test_waiting_tasks_end(waits: str, losable: Losable) -> None:
     """The task waits for the GPU; the device goes; the task learns of it."""
@@ -311,7 +306,6 @@ async def test_all_tasks_end_together(losable: Losable) -> None:
     assert ends.count(await device.lost) == 8
 
 
-@WAITS_ON_PURPOSE
 @pytest.mark.parametrize("waits", THREADS)
 def test_waiting_threads_end(waits: str, losable: Losable) -> None:
     wait, expected = THREADS[waits]

@@ -48,6 +48,18 @@ def test_the_first_round_is_not_counted() -> None:
     assert found.samples == [1.0, 2.0, 3.0]
 
 
+def test_a_turn_after_another_library_is_not_counted() -> None:
+    turns: list[str] = []
+
+    def player(name: str, library: str) -> Contender:
+        return contender(library=library, run=lambda: float(turns.append(name) or len(turns)))
+
+    players = [player("a", "wgpu-py"), player("b", "pers"), player("c", "pers")]
+    a, b, c = run_point("test", POINT, players, Scale(least=1, most=1))
+    assert "".join(turns) == "abc" + "aabbc"
+    assert (a.samples, b.samples, c.samples) == ([5.0], [7.0], [8.0])
+
+
 def test_samples_are_per_operation() -> None:
     (found,) = run_point("test", POINT, [contender(run=lambda: 12.0, per=4)], THREE_ROUNDS)
     assert found.samples == [3.0, 3.0, 3.0]
