@@ -13,13 +13,24 @@ __all__ = [
     "BufferStateError",
     "BufferUsageError",
     "DeviceLostError",
+    "DeviceMismatchError",
+    "InvalidTextureHandleError",
     "MapAbortedError",
     "MappedViewsError",
+    "MetalApiError",
+    "MetalInitializationError",
+    "OperationNotSupportedError",
     "OutOfMemoryError",
+    "PeerLostError",
     "PerformanceWarning",
     "PersError",
+    "ProtocolError",
     "RingFullError",
+    "ShareError",
+    "TextureAccessError",
     "ValidationError",
+    "VulkanApiError",
+    "VulkanInitializationError",
     "WaitTimeoutError",
 ]
 
@@ -82,3 +93,55 @@ class WaitTimeoutError(PersError, TimeoutError):
 
 class PerformanceWarning(UserWarning):
     """The program is right but waits where it need not; the message says what to set."""
+
+
+class ShareError(PersError):
+    """The root of the errors of `pers.sharing`."""
+
+
+class TextureAccessError(ShareError, RuntimeError):
+    """A shared texture or buffer is used outside an access, or two accesses exclude each other."""
+
+
+class InvalidTextureHandleError(ShareError, ValueError):
+    """A handle is closed, of another kind, or does not hold what its numbers say."""
+
+
+class OperationNotSupportedError(ShareError, RuntimeError):
+    """The driver, system or backend cannot share this; `capabilities` lists what it can."""
+
+
+class DeviceMismatchError(ShareError, ValueError):
+    """A handle comes from another GPU or driver than the one that imports it."""
+
+
+class VulkanInitializationError(ShareError, RuntimeError):
+    """Vulkan, or what sharing needs of it, is not there; the message says what to install."""
+
+
+class VulkanApiError(ShareError, RuntimeError):
+    """A Vulkan call failed.
+
+    Attributes:
+        result: What it returned, a ``VkResult``.
+    """
+
+    def __init__(self, message: str, result: int) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+class MetalInitializationError(ShareError, RuntimeError):
+    """Metal, or the Python packages that reach it, are not there."""
+
+
+class MetalApiError(ShareError, RuntimeError):
+    """A Metal call failed."""
+
+
+class PeerLostError(ShareError, ConnectionError):
+    """The process on the other side is gone, or does not answer in time."""
+
+
+class ProtocolError(ShareError, ValueError):
+    """The other side sent what the protocol does not allow; the connection is closed."""

@@ -1,0 +1,1 @@
+"""Textures, buffers and signals that several processes and APIs use without a copy."""

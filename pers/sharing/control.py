@@ -1,0 +1,176 @@
+"""The control page: a few numbers and a lock that the sides of a shared texture have in common.
+
+The lock is the kernel's (``flock``), so it works between processes, and one that dies gives it up.
+The numbers are hints; whatever a hostile peer writes there, it can only mislead those who wait.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import sys
+import tempfile
+import threading
+import time
+
+from pers.errors import InvalidTextureHandleError
+from pers.sharing.handles import OwnedFd
+
+__all__ = ["ControlPage", "Naps", "create_memory", "map_memory"]
+
+SIZE = 4096
+MAGIC = b"persctl1"
+READY, FRAME = 1, 2  # places of 8 bytes each
+
+LINUX = sys.platform == "linux"
+
+
+def create_memory(size: int, name: str) -> OwnedFd:
+    """Return new shared memory of `size` zero bytes, which has no name and goes with its last user.
+
+    On Linux it is sealed against resizing: memory that a peer can shorten under a mapping kills
+    whoever reads it (``SIGBUS``).
+    """
+    if LINUX:
+        flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+        fd = OwnedFd(os.memfd_create(name, flags))
+        os.ftruncate(fd.fileno(), size)
+        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+        return fd
+    with tempfile.TemporaryFile() as file:
+        file.truncate(size)
+        return OwnedFd(os.dup(file.fileno()))
+
+
+def map_memory(fd: OwnedFd, size: int) -> mmap.mmap:
+    """Map shared memory that somebody may have sent.
+
+    Raises:
+        InvalidTextureHandleError: It is no shared memory, smaller than `size`, or could shrink.
+    """
+    try:
+        length = os.fstat(fd.fileno()).st_size
+        if length < size:
+            raise InvalidTextureHandleError(
+                f"the handle's memory has {length} bytes where {size} are needed; "
+                "the other side must send the handle that it exported"
+            )
+        if LINUX and not fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
+            raise InvalidTextureHandleError(
+                "the handle's memory could be cut off by the other side (F_SEAL_SHRINK is not "
+                "set); only memory that pers has exported is imported"
+            )
+        return mmap.mmap(fd.fileno(), size)
+    except (OSError, ValueError) as error:
+        if isinstance(error, InvalidTextureHandleError):
+            raise
+        raise InvalidTextureHandleError(
+            f"the handle's file descriptor is no shared memory ({error}); "
+            "the other side must send the handle that it exported"
+        ) from None
+
+
+class ControlPage:
+    """The page as one process sees it.
+
+    Args:
+        fd: The memory; None makes a new page. A copy is kept, the caller's stays the caller's.
+    """
+
+    def __init__(self, fd: OwnedFd | None = None) -> None:
+        memory = create_memory(SIZE, "pers-control") if fd is None else _open_again(fd)
+        self._fd = memory
+        self._map = map_memory(memory, SIZE)
+        if fd is None:
+            self._map[: len(MAGIC)] = MAGIC
+            # The lock belongs to an open file, which goes along with the handle; so use another.
+            self._fd = _open_again(memory)
+        elif self._map[: len(MAGIC)] != MAGIC:
+            raise InvalidTextureHandleError(
+                "the handle's control page is none of pers'; "
+                "the other side must run the same version"
+            )
+        self._words = memoryview(self._map).cast("Q")
+        self._changing = threading.Lock()
+
+    def export(self) -> OwnedFd:
+        """Return a descriptor to send."""
+        return _open_again(self._fd)
+
+    def try_lock(self, *, exclusive: bool) -> bool:
+        """Take the lock for reading or writing; False when another process's lock excludes it."""
+        kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+        try:
+            fcntl.flock(self._fd, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def unlock(self) -> None:
+        """Give the lock back."""
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    @property
+    def ready(self) -> int:
+        """How often the texture was signalled ready."""
+        return self._words[READY]
+
+    def add_ready(self) -> None:
+        """Count one more signal."""
+        with self._changing:
+            self._words[READY] = (self.ready + 1) % 2**64
+
+    @property
+    def frame(self) -> int:
+        """Which frame of a stream the texture holds; 0 when none, or while it is written."""
+        return self._words[FRAME]
+
+    @frame.setter
+    def frame(self, number: int) -> None:
+        self._words[FRAME] = number
+
+    def close(self) -> None:
+        """Unmap the page and give up the lock."""
+        self._words.release()
+        self._map.close()
+        self._fd.close()
+
+
+def _open_again(fd: OwnedFd) -> OwnedFd:
+    """Return the same file opened once more, with locks of its own (Linux; else a duplicate)."""
+    if not LINUX:
+        return fd.duplicate()
+    number = fd.fileno()
+    try:
+        return OwnedFd(os.open(f"/proc/self/fd/{number}", os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        raise InvalidTextureHandleError(
+            f"the handle's control page cannot be opened ({error}); "
+            "the other side must send the handle that it exported"
+        ) from None
+
+
+class Naps:
+    """Sleeps between tries, longer each time, until the time is up: ``for _ in Naps(timeout_ns)``.
+
+    Args:
+        timeout_ns: How long in all, in nanoseconds.
+    """
+
+    FIRST, LONGEST = 20e-6, 1e-3
+
+    def __init__(self, timeout_ns: int) -> None:
+        self._end = time.monotonic_ns() + timeout_ns
+        self._next = self.FIRST
+
+    def __iter__(self) -> Naps:
+        return self
+
+    def __next__(self) -> None:
+        left = (self._end - time.monotonic_ns()) / 1e9
+        if left <= 0:
+            raise StopIteration
+        time.sleep(min(self._next, left))
+        self._next = min(self._next * 1.5, self.LONGEST)
