@@ -405,7 +405,7 @@ class MappableBuffer(Buffer, IMappableBuffer):
         with self.guard:
             if self._abort_map(BufferState.READY, "unmapped") or self._mapping is None:
                 return
-            count = self._mapping.live_views
+            count = self._end_unviewed()
             if count:
                 raise MappedViewsError(
                     f"{self._name} cannot be unmapped: {count} array"
@@ -413,8 +413,6 @@ class MappableBuffer(Buffer, IMappableBuffer):
                     "delete the arrays (and slices of them) first, or copy them",
                     count,
                 )
-            self._end_mapping(BufferState.READY)
-            self.native.unmap()
 
     def on_views_gone(self, callback: Callable[[], None]) -> None:
         """Declare the ranges dead now, and call `callback` when the last array is gone.
@@ -430,7 +428,7 @@ class MappableBuffer(Buffer, IMappableBuffer):
         """Unmap after `on_views_gone`, on whatever thread the last array died."""
         if self._mapping is not None:
             self.native.unmap()  # before the state says so: another thread may look for READY
-        if not self._end_mapping(BufferState.READY):
+        if not self._end_mapping():
             self.native.destroy()  # destroyed in the meantime, which had to wait for the arrays
 
     def start_map(self, mode: MapMode) -> Completion[MappedRange]:
@@ -515,10 +513,8 @@ class MappableBuffer(Buffer, IMappableBuffer):
             if self._pending is pending and self._abort_map(BufferState.READY, "cancelled"):
                 return
             heard_of = self._mapped is None or self._mapped is not pending.peek()
-            if heard_of or self._mapping is None or self._mapping.live_views:
-                return
-            self._end_mapping(BufferState.READY)
-            self.native.unmap()
+            if not heard_of:
+                self._end_unviewed()
 
     def _abort_map(self, state: BufferState, reason: str) -> bool:
         """End a pending map, if there is one, and go to `state`."""
@@ -533,13 +529,27 @@ class MappableBuffer(Buffer, IMappableBuffer):
         self.native.unmap()
         return True
 
-    def _end_mapping(self, state: BufferState) -> bool:
-        """End the mapping, if there is one, and go to `state`."""
+    def _end_unviewed(self) -> int:
+        """Unmap, unless arrays look at the memory; return how many do."""
+        with self._lock:  # the device may be closed meanwhile, on any thread
+            mapping = self._mapping
+            if mapping is None or mapping.ended:
+                return 0
+            count = mapping.end_unless_viewed()
+            if count:
+                return count
+            self._mapping = self._mapped = None
+            self._state = BufferState.READY
+        self.native.unmap()
+        return 0
+
+    def _end_mapping(self) -> bool:
+        """End the mapping; False when there is none."""
         with self._lock:
             mapping, self._mapping, self._mapped = self._mapping, None, None
             if mapping is None:
                 return False
-            self._state = state
+            self._state = BufferState.READY
         mapping.end()
         return True
 
