@@ -252,13 +252,13 @@ class Buffer(IBuffer):
             if not guard.lock.acquire(False):
                 guard.refuse()
             try:
-                self._destroy("destroyed")
+                self._destroy("destroyed; create a new one")
             finally:
                 guard.release()
 
     def lose(self) -> None:
         """Follow the device into its end: like `destroy`, for the device to call."""
-        self._destroy("its device was lost or closed")
+        self._destroy("its device was lost or closed; open a new device")
 
     def check_usable(self, call: str) -> None:
         """Raise unless `is_usable`; waits for who writes it directly."""
@@ -327,7 +327,7 @@ class Buffer(IBuffer):
 
     def __del__(self) -> None:
         if self._state is not BufferState.UNINITIALIZED:
-            self._destroy("garbage collected")
+            self._destroy("garbage collected; keep it until the map has ended")
 
     def _submit_uploads(self) -> None:
         """Have uploads to the buffer on their way before it cannot be submitted any more."""
@@ -403,7 +403,7 @@ class MappableBuffer(Buffer, IMappableBuffer):
 
     def unmap(self) -> None:
         with self.guard:
-            if self._abort_map(BufferState.READY, "unmapped") or self._mapping is None:
+            if self._abort_map(BufferState.READY, "unmapped; map again") or self._mapping is None:
                 return
             count = self._end_unviewed()
             if count:
@@ -510,22 +510,24 @@ class MappableBuffer(Buffer, IMappableBuffer):
     def _cancel_map(self, pending: Completion[MappedRange]) -> None:
         """Leave the buffer READY after the caller of a map gave up."""
         with self.guard:
-            if self._pending is pending and self._abort_map(BufferState.READY, "cancelled"):
+            reason = "cancelled; map again"
+            if self._pending is pending and self._abort_map(BufferState.READY, reason):
                 return
             heard_of = self._mapped is None or self._mapped is not pending.peek()
             if not heard_of:
                 self._end_unviewed()
 
     def _abort_map(self, state: BufferState, reason: str) -> bool:
-        """End a pending map, if there is one, and go to `state`."""
+        """End a pending map, if there is one, and go to `state`.
+
+        `reason` ends with what its waiter can do.
+        """
         with self._lock:
             pending, self._pending = self._pending, None
             if pending is None:
                 return False
             self._state = state
-        pending.reject(
-            MapAbortedError(f"{self._name}: the pending map was aborted: {reason}; map again")
-        )
+        pending.reject(MapAbortedError(f"{self._name}: the pending map was aborted: {reason}"))
         self.native.unmap()
         return True
 
