@@ -231,7 +231,7 @@ class TextureRows:
         """
         if pixels.shape != self.shape or pixels.dtype.itemsize != self.format.dtype.itemsize:
             raise BufferRangeError(
-                f"{what}: {self.width}x{self.height} pixels of {self.format.value} have shape "
+                f"{what}: a {self.width}x{self.height} {self.format.value} texture has shape "
                 f"{self.shape} and {self.format.dtype.itemsize}-byte items, not shape "
                 f"{pixels.shape} and dtype {pixels.dtype}"
             )

@@ -291,7 +291,7 @@ def other_messages(device: IRenderDevice) -> Iterator[Message]:
     )  # fmt: skip
     yield Message(
         BufferRangeError, lambda: device.upload(np.zeros((4, 2, 4), np.uint8), sampled),
-        "texture 'picture'", "upload", "not shape (4, 2, 4)", "have shape (4, 4, 4)",
+        "texture 'picture'", "upload", "not shape (4, 2, 4)", "has shape (4, 4, 4)",
     )  # fmt: skip
     yield from aborted_maps(make)
 
