@@ -196,7 +196,8 @@ class Buffer(IBuffer):
         """The usage as a plain number, which is many times faster to look at."""
         self._name = _name(desc.debug_name)
         self.guard = Guard(self._name)
-        self._tag = UsageTag()
+        self.usage_tag = UsageTag()
+        """Who uses the memory; pools and rings recycle by it. See `exchange_tag`."""
         self.last_write = 0
         """The serial of the submission that carries out the last write by the queue."""
         self.writes_directly = native.writes_directly
@@ -215,14 +216,9 @@ class Buffer(IBuffer):
     def debug_name(self) -> str:
         return self.desc.debug_name
 
-    @property
-    def usage_tag(self) -> UsageTag:
-        """Who uses the memory; pools and rings recycle by it, and may exchange it."""
-        return self._tag
-
-    @usage_tag.setter
-    def usage_tag(self, tag: UsageTag) -> None:
-        self._tag = tag
+    def exchange_tag(self, tag: UsageTag) -> None:
+        """Have commands that are recorded from now on noted in another tag."""
+        self.usage_tag = tag
         UsageTag.new_epoch()
 
     @property
@@ -245,7 +241,7 @@ class Buffer(IBuffer):
 
     def destroy(self) -> None:
         try:
-            if self._tag.recordings:
+            if self.usage_tag.recordings:
                 self._submit_uploads()
         finally:
             guard = self.guard
@@ -331,7 +327,7 @@ class Buffer(IBuffer):
 
     def _submit_uploads(self) -> None:
         """Have uploads to the buffer on their way before it cannot be submitted any more."""
-        if self._state is BufferState.READY and self._tag.recordings:
+        if self._state is BufferState.READY and self.usage_tag.recordings:
             self.owner.submit_uploads()
 
     def _destroy(self, reason: str) -> None:
@@ -577,22 +573,30 @@ def _name(debug_name: str) -> str:
     return f"buffer {debug_name!r}"
 
 
-def core_buffer(buffer: object, call: str) -> Buffer:
-    """Return the backend buffer behind any pers buffer.
-
-    Raises:
-        BufferUsageError: `buffer` is no pers buffer.
-    """
+def core_behind(buffer: object) -> Buffer | None:
+    """Return the backend buffer behind any pers buffer, or None for what is no pers buffer."""
     while type(buffer) not in _CORES:
         kind = type(buffer)
         if kind not in _VIEWS:  # looked at once for each class: an ABC takes its time
             if isinstance(buffer, Buffer):
                 return buffer
             if not isinstance(buffer, IBufferView):
-                raise BufferUsageError(f"{call} takes a pers buffer, not {kind.__name__}")
+                return None
             _VIEWS.add(kind)
         buffer = cast("IBufferView", buffer).inner
     return cast("Buffer", buffer)
+
+
+def core_buffer(buffer: object, call: str) -> Buffer:
+    """Return the backend buffer behind any pers buffer.
+
+    Raises:
+        BufferUsageError: `buffer` is no pers buffer.
+    """
+    core = core_behind(buffer)
+    if core is None:
+        raise BufferUsageError(f"{call} takes a pers buffer, not {type(buffer).__name__}")
+    return core
 
 
 _CORES = {Buffer, MappableBuffer}

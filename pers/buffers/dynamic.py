@@ -255,7 +255,7 @@ class DynamicBuffer(BufferView[Buffer]):
     def enter_frame(self) -> _Frame:
         """Direct uses of the buffer that are recorded from now on to the current frame."""
         frame = self._frames[self._next]
-        self._inner.usage_tag = frame.tag
+        self._inner.exchange_tag(frame.tag)
         return frame
 
     @property
@@ -302,13 +302,14 @@ class DynamicBuffer(BufferView[Buffer]):
     def _stage(self, base: int, data: npt.NDArray[np.uint8]) -> bool:
         """Upload data through the device's belt, or return False where that has no room."""
         inner = self._inner
-        tag, inner.usage_tag = inner.usage_tag, self._uploads
+        tag = inner.usage_tag
+        inner.exchange_tag(self._uploads)
         try:
             inner.owner.upload(data, inner, base)
         except RingFullError:
             return False
         finally:
-            inner.usage_tag = tag
+            inner.exchange_tag(tag)
         return True
 
     def _submit_uploads(self) -> None:

@@ -17,6 +17,8 @@ class BufferView(IBufferView, Generic[Inner]):
     """An `IBuffer` that passes everything on to the buffer it stands on."""
 
     _inner: Inner
+    """The buffer it stands on. Commands look here first, which saves them a call; see
+    `pers.buffers.core.core_behind` for all other cases."""
 
     @property
     def inner(self) -> Inner:

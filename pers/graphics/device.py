@@ -545,9 +545,10 @@ class RenderDevice(IRenderDevice):
         return texture
 
     def _bind_buffer(self, entry: BindingLayout, binding: BufferBinding, call: str) -> BoundBuffer:
-        core = binding.buffer
+        given = binding.buffer
+        core = given if type(given) is Buffer else getattr(given, "_inner", None)
         if type(core) is not Buffer or core.owner is not self:
-            core = owned_buffer(core, self, _at(call, entry))
+            core = owned_buffer(given, self, _at(call, entry))
         uniform = entry.kind == "uniform"
         usage = _UNIFORM if uniform else _STORAGE
         if not core.usage_bits & usage:
@@ -720,9 +721,9 @@ class RenderQueue(IRenderQueue):
 
     def write_buffer(self, buffer: IBuffer, offset: int, data: Any) -> None:
         device = self._device
-        core = buffer
+        core = buffer if type(buffer) is Buffer else getattr(buffer, "_inner", None)
         if type(core) is not Buffer or core.owner is not device:
-            core = owned_buffer(core, device, "write_buffer")
+            core = owned_buffer(buffer, device, "write_buffer")
         if device.closed:
             device.check_alive(f"write_buffer to {core.label}")
         if not core.usage_bits & _COPY_DST:
