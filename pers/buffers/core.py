@@ -118,7 +118,7 @@ def check_creation(desc: BufferDesc, limits: BufferLimits, *, mappable: bool) ->
         BufferUsageError: The usages cannot be combined, or do not fit the method called.
         BufferRangeError: The size is above the limit.
     """
-    usage = int(desc.usage)
+    usage = desc.usage_bits
     if mappable and not (usage & _MAP_BITS or desc.mapped_at_creation):
         raise BufferUsageError(
             f"{_name(desc.debug_name)} asks for no mapping (usage {usage_names(desc.usage)}); "
@@ -180,10 +180,14 @@ class IBufferView(IBuffer):
 class Buffer(IBuffer):
     """A buffer without CPU access, on any backend."""
 
+    # What holds for most buffers, or until something happens, is left to the class.
+
     _state = BufferState.UNINITIALIZED  # what `__del__` sees when construction fails
     native_gone = False
     """Whether the backend was told to destroy it."""
     _claim: Claim | None = None
+    last_write = 0
+    """The serial of the submission that carries out the last write by the queue."""
 
     def __init__(self, desc: BufferDesc, native: NativeBuffer, owner: BufferOwner) -> None:
         """Not called by users; `IBufferFactory` makes buffers."""
@@ -192,14 +196,12 @@ class Buffer(IBuffer):
         """What the backend does for it."""
         self.owner = owner
         """The device that the buffer belongs to."""
-        self.usage_bits = int(desc.usage)
+        self.usage_bits = desc.usage_bits
         """The usage as a plain number, which is many times faster to look at."""
         self._name = _name(desc.debug_name)
         self.guard = Guard(self._name)
         self.usage_tag = UsageTag()
         """Who uses the memory; pools and rings recycle by it. See `exchange_tag`."""
-        self.last_write = 0
-        """The serial of the submission that carries out the last write by the queue."""
         self.writes_directly = native.writes_directly
         """Whether its memory can be written without a copy by the GPU; see `claim`."""
         self._state = BufferState.READY
@@ -250,7 +252,7 @@ class Buffer(IBuffer):
             try:
                 self._destroy("destroyed")
             finally:
-                guard.release()
+                guard.lock.release()
 
     def lose(self) -> None:
         """Follow the device into its end: like `destroy`, for the device to call."""
@@ -570,7 +572,10 @@ class MappableBuffer(Buffer, IMappableBuffer):
 
 
 def _name(debug_name: str) -> str:
-    return f"buffer {debug_name!r}"
+    return f"buffer {debug_name!r}" if debug_name else _NO_NAME
+
+
+_NO_NAME = "buffer ''"
 
 
 def core_behind(buffer: object) -> Buffer | None:

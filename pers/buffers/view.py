@@ -89,6 +89,10 @@ def fixed_usage_desc(
     )
 
 
+KNOWN_FACTORIES: set[type] = set()
+"""The classes that `check_factory` let pass: it looks once at each, an ABC takes its time."""
+
+
 def check_factory(what: str, factory: object) -> None:
     """Raise unless `factory` can make buffers; catches swapped constructor arguments early."""
     if not isinstance(factory, IBufferFactory):
@@ -96,6 +100,7 @@ def check_factory(what: str, factory: object) -> None:
             f"{what} takes (size or BufferDesc, factory); {factory!r} is no buffer factory; "
             "pass device.buffer_factory"
         )
+    KNOWN_FACTORIES.add(type(factory))
 
 
 def check_encoder(call: str, encoder: object) -> None:

@@ -26,6 +26,7 @@ from pers.buffers.readback_slots import ReadbackSlots, size_class
 from pers.buffers.result import Result, Source
 from pers.buffers.types import (
     COPY_ALIGNMENT,
+    MAP_USAGES,
     BufferDesc,
     BufferLimits,
     BufferUsage,
@@ -105,6 +106,7 @@ Made = TypeVar("Made", bound=Buffer)
 _UNIFORM = int(BufferUsage.UNIFORM)
 _STORAGE = int(BufferUsage.STORAGE)
 _COPY_DST = int(BufferUsage.COPY_DST)
+_MAP_BITS = int(MAP_USAGES)
 
 _SCOPES: dict[ErrorFilter, tuple[type[PersError], ...]] = {
     "validation": (ValidationError, BufferStateError, BufferUsageError, BufferRangeError),
@@ -126,6 +128,8 @@ class RenderDevice(IRenderDevice):
         """Whether it was lost or closed; `check_alive` raises then."""
         self._closed_why = ""
         self._buffers: set[weakref.ref[Buffer]] = set()  # much faster than a `WeakSet`
+        self._forget_buffer = self._buffers.discard
+        self._largest_buffer = self._limits.max_buffer_size
         self._lock = threading.RLock()
         self._factory = BufferFactory(self)
         self._queue = RenderQueue(self)
@@ -431,11 +435,22 @@ class RenderDevice(IRenderDevice):
         self.native.destroy()
         self._lost.resolve(info)
 
-    def make_buffer(self, desc: BufferDesc, *, mappable: bool) -> Buffer:
-        """Make a buffer; see `IBufferFactory`."""
-        self._check_buffer(desc, mappable=mappable)
-        native = self.native.create_buffer(desc)
-        return self._keep((MappableBuffer if mappable else Buffer)(desc, native, self))
+    def make_buffer(self, desc: BufferDesc) -> Buffer:
+        """Make a buffer without CPU access; see `IBufferFactory`."""
+        if (
+            type(desc) is not BufferDesc
+            or desc.usage_bits & _MAP_BITS
+            or desc.mapped_at_creation
+            or desc.size > self._largest_buffer
+            or self.closed
+        ):
+            self._check_buffer(desc, mappable=False)
+        return self._keep(Buffer(desc, self.native.create_buffer(desc), self))
+
+    def make_mappable_buffer(self, desc: BufferDesc) -> MappableBuffer:
+        """Make a buffer that can be mapped; see `IBufferFactory`."""
+        self._check_buffer(desc, mappable=True)
+        return self._keep(MappableBuffer(desc, self.native.create_buffer(desc), self))
 
     def make_filled_buffer(self, desc: BufferDesc, data: npt.NDArray[Any]) -> Buffer:
         """Make a buffer with data in it; see `IBufferFactory`."""
@@ -446,7 +461,7 @@ class RenderDevice(IRenderDevice):
                 f"of {COPY_ALIGNMENT}, or less than the {data.nbytes} bytes of the data"
             )
         if not data.nbytes:
-            return self.make_buffer(desc, mappable=False)
+            return self.make_buffer(desc)
         return self._keep(Buffer(desc, self.native.create_buffer_with_data(desc, data), self))
 
     def _check_buffer(self, desc: BufferDesc, *, mappable: bool) -> None:
@@ -458,7 +473,7 @@ class RenderDevice(IRenderDevice):
 
     def _keep(self, buffer: Made) -> Made:
         """Keep track of a new buffer for as long as it lives, for when the device is lost."""
-        self._buffers.add(weakref.ref(buffer, self._buffers.discard))
+        self._buffers.add(weakref.ref(buffer, self._forget_buffer))
         if self.closed:  # lost while the buffer was being made
             buffer.lose()
             self.check_alive(f"create buffer {buffer.debug_name!r}")
@@ -652,12 +667,10 @@ class BufferFactory(IBufferFactory):
         return self._limits
 
     def create_buffer(self, desc: BufferDesc) -> IBuffer:
-        return self._device.make_buffer(desc, mappable=False)
+        return self._device.make_buffer(desc)
 
     def create_mappable_buffer(self, desc: BufferDesc) -> IMappableBuffer:
-        buffer = self._device.make_buffer(desc, mappable=True)
-        assert isinstance(buffer, MappableBuffer)
-        return buffer
+        return self._device.make_mappable_buffer(desc)
 
     def create_buffer_with_data(self, desc: BufferDesc, data: Any) -> IBuffer:
         if not is_plain(data):
@@ -715,7 +728,7 @@ class RenderQueue(IRenderQueue):
                 submission = self._submit([*first, *checked] if first else checked)
             finally:
                 for guard in held:
-                    guard.release()
+                    guard.lock.release()
             device.belt.submitted(submission)
             return submission
 
