@@ -105,6 +105,7 @@ class BufferOwner(Protocol):
 
 # Plain numbers are many times faster than flags.
 _MAP_BITS = int(MAP_USAGES)
+_READY = BufferState.READY  # and looking a member up in its class costs as much as a call
 _MAP_PARTNERS = (
     (int(BufferUsage.MAP_READ), int(BufferUsage.COPY_DST)),
     (int(BufferUsage.MAP_WRITE), int(BufferUsage.COPY_SRC)),
@@ -204,7 +205,7 @@ class Buffer(IBuffer):
         """Who uses the memory; pools and rings recycle by it. See `exchange_tag`."""
         self.writes_directly = native.writes_directly
         """Whether its memory can be written without a copy by the GPU; see `claim`."""
-        self._state = BufferState.READY
+        self._state = _READY
 
     @property
     def size(self) -> int:
@@ -239,7 +240,7 @@ class Buffer(IBuffer):
     @property
     def is_usable(self) -> bool:
         """Whether `check_usable` would let it pass at once."""
-        return self._state is BufferState.READY and self._claim is None
+        return self._state is _READY and self._claim is None
 
     def destroy(self) -> None:
         try:

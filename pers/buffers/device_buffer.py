@@ -67,7 +67,7 @@ class DeviceBuffer(BufferView[IBuffer]):
             )
         if not desc.usage_bits & _COPY_DST:
             desc = _fillable(desc)
-        self._inner = factory.create_buffer(desc)
+        self._stands_on = factory.create_buffer(desc)
 
     @classmethod
     def from_array(
@@ -104,5 +104,5 @@ class DeviceBuffer(BufferView[IBuffer]):
                 f"{usage_names(mapping)}; use a staging or readback buffer"
             )
         self = cls.__new__(cls)
-        self._inner = factory.create_buffer_with_data(_fillable(desc), data)
+        self._stands_on = factory.create_buffer_with_data(_fillable(desc), data)
         return self

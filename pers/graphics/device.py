@@ -561,7 +561,7 @@ class RenderDevice(IRenderDevice):
 
     def _bind_buffer(self, entry: BindingLayout, binding: BufferBinding, call: str) -> BoundBuffer:
         given = binding.buffer
-        core = given if type(given) is Buffer else getattr(given, "_inner", None)
+        core = given if type(given) is Buffer else getattr(given, "_stands_on", None)
         if type(core) is not Buffer or core.owner is not self:
             core = owned_buffer(given, self, _at(call, entry))
         uniform = entry.kind == "uniform"
@@ -734,7 +734,7 @@ class RenderQueue(IRenderQueue):
 
     def write_buffer(self, buffer: IBuffer, offset: int, data: Any) -> None:
         device = self._device
-        core = buffer if type(buffer) is Buffer else getattr(buffer, "_inner", None)
+        core = buffer if type(buffer) is Buffer else getattr(buffer, "_stands_on", None)
         if type(core) is not Buffer or core.owner is not device:
             core = owned_buffer(buffer, device, "write_buffer")
         if device.closed:
@@ -751,21 +751,23 @@ class RenderQueue(IRenderQueue):
             offset = whole_number(offset, f"write_buffer to {core.label}: offset")
         if (offset | size) % COPY_ALIGNMENT or not 0 <= offset <= offset + size <= core.desc.size:
             check_bytes(core, offset, size, f"write_buffer to {core.label}")
-        self.write_checked(core, offset, data)
+        with self.lock:
+            self.write_checked(core, offset, data, size)
 
-    def write_checked(self, core: Buffer, offset: int, data: npt.NDArray[Any]) -> None:
-        """Queue a write of whole bytes that fit into a buffer of this device with COPY_DST."""
-        device = self._device
-        with self.lock:  # nobody claims the buffer between the check and the write
-            if not core.is_usable:
-                core.check_usable(f"write_buffer to {core.label}")
-            if core.usage_tag.recordings and device.belt.has_pending:
-                device.submit_uploads()  # or the write would overtake an upload
-            if data.nbytes:
-                if core.writes_directly:
-                    core.last_write = self._serial + 1
-                    self._has_writes = True
-                device.native.write_buffer(core, offset, data)
+    def write_checked(self, core: Buffer, offset: int, data: npt.NDArray[Any], size: int) -> None:
+        """Queue a write of whole bytes that fit into a buffer of this device with COPY_DST.
+
+        Under `lock`, so that nobody claims the buffer between the check and the write.
+        """
+        if not core.is_usable:
+            core.check_usable(f"write_buffer to {core.label}")
+        if core.usage_tag.recordings and self._device.belt.has_pending:
+            self._device.submit_uploads()  # or the write would overtake an upload
+        if size:
+            if core.writes_directly:
+                core.last_write = self._serial + 1
+                self._has_writes = True
+            self._device.native.write_buffer(core, offset, data)
 
     def write_texture(
         self, target: TexelCopyTextureInfo | ITexture, pixels: npt.NDArray[Any]

@@ -184,6 +184,8 @@ class WebGPUNative(NativeDevice):
                 self._watch_last()
         if completion.after:
             lib.wgpuDevicePoll(self.gpu._internal, True, new(SUBMISSION_INDEX, completion.after))
+        else:
+            self.poll()  # a map of what the GPU does not use is there at once
         if completion.done:
             return
         backoff = Backoff()
