@@ -104,6 +104,7 @@ class BufferDesc:
         usage: What it may be used for; not empty.
         mapped_at_creation: Whether the buffer starts out mapped for writing.
         debug_name: A name for error messages and graphics debuggers.
+        usage_bits: The usage as a plain number, which is many times faster to look at.
 
     Raises:
         BufferRangeError: The size is no whole number, negative, over 2**63-1, or, mapped at
@@ -116,7 +117,6 @@ class BufferDesc:
     mapped_at_creation: bool = False
     debug_name: str = ""
     usage_bits: int = attrs.field(init=False, repr=False, eq=False)
-    """The usage as a plain number, which is many times faster to look at."""
 
     def __init__(
         self,
