@@ -249,10 +249,11 @@ def _draw_matrix(panel: Any, plot: Plot, roads: dict[tuple[str, str], list[Serie
         for each in series:
             summary, number = each.summary, cases.index(each.point.label)
             assert summary is not None
+            below, above = summary.median - summary.p25, summary.p75 - summary.median
             panel.errorbar(
                 [summary.median * 1e6],
                 [row + 0.16 * (number - (len(cases) - 1) / 2)],
-                xerr=[[(summary.median - summary.p25) * 1e6], [(summary.p75 - summary.median) * 1e6]],
+                xerr=[[below * 1e6], [above * 1e6]],
                 fmt=MARKERS[number % len(MARKERS)], color=COLORS[library], markersize=4,
                 elinewidth=0.8,
             )  # fmt: skip

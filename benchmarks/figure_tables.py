@@ -119,7 +119,7 @@ def _machine(name: str, report: Report) -> str:
     ]
     for peer, found in machine["peers"].items():
         if found.startswith("not available"):
-            lines.append(f"{peer} did not take part: {found.partition(': ')[2]}.")
+            lines.append(f"{peer} did not take part: {found.partition(': ')[2].rstrip('.!')}.")
     return " ".join(lines)
 
 

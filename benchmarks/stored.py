@@ -69,7 +69,8 @@ def _series(data: dict[str, Any]) -> Series:
 
 
 def _target(data: dict[str, Any]) -> Target:
-    return Target(**{**data, "measured": _summary(data["measured"])})
+    fields: dict[str, Any] = {**data, "measured": _summary(data["measured"])}
+    return Target(**fields)
 
 
 def _summary(data: dict[str, Any] | None) -> Summary | None:
