@@ -186,14 +186,14 @@ def _draw_lines(panel: Any, plot: Plot, roads: dict[tuple[str, str], list[Series
     if in_bytes:
         ticks = sorted({each.point.x or 1.0 for series in roads.values() for each in series})
         panel.set_xticks(ticks[::2] if len(ticks) > 6 else ticks)
-        panel.xaxis.set_major_formatter(formatter(lambda x, _: show_bytes(x)))
+        panel.xaxis.set_major_formatter(formatter(_as_bytes))
         panel.set_xlabel("size of the transfer (bytes)")
         panel.set_ylabel("bandwidth (GB/s)")
     else:
-        panel.xaxis.set_major_formatter(formatter(lambda x, _: f"{x:,.0f}"))
+        panel.xaxis.set_major_formatter(formatter(_as_count))
         panel.set_xlabel("objects in the frame")
         panel.set_ylabel("time per object (µs)")
-    panel.yaxis.set_major_formatter(formatter(lambda y, _: f"{y:g}"))
+    panel.yaxis.set_major_formatter(formatter(_as_number))
     panel.tick_params(which="minor", bottom=False)
     panel.figure.subplots_adjust(left=0.09, right=0.68, top=0.88, bottom=0.12)
     _label_ends(panel, last, ends)
@@ -268,13 +268,25 @@ def _draw_matrix(panel: Any, plot: Plot, roads: dict[tuple[str, str], list[Serie
     panel.set_xscale("log")
     ticker: Any = importlib.import_module("matplotlib.ticker")
     panel.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-    panel.xaxis.set_major_formatter(ticker.FuncFormatter(lambda x, _: f"{x:g}"))
+    panel.xaxis.set_major_formatter(ticker.FuncFormatter(_as_number))
     panel.xaxis.set_minor_formatter(ticker.NullFormatter())
     panel.tick_params(which="minor", bottom=False)
     panel.set_xlabel("time per update, with a pass and a submit of its own (µs)")
     panel.figure.subplots_adjust(left=0.27, right=0.98, top=0.89, bottom=0.2)
     panel.legend(loc="upper center", bbox_to_anchor=(0.36, -0.13), ncols=len(cases), fontsize=8,
                  frameon=False, handletextpad=0.2, columnspacing=1.2)  # fmt: skip
+
+
+def _as_bytes(value: float, _position: int) -> str:
+    return show_bytes(value)
+
+
+def _as_count(value: float, _position: int) -> str:
+    return f"{value:,.0f}"
+
+
+def _as_number(value: float, _position: int) -> str:
+    return f"{value:g}"
 
 
 def _number(library: str, road: str, roads: dict[tuple[str, str], list[Series]]) -> int:
