@@ -93,10 +93,15 @@ def _draw(reports: Mapping[str, Report]) -> None:
         raise FigureError("plots need matplotlib; pip install 'pers[bench]'")
     from benchmarks.figure_plots import draw_plots
 
+    drawn: list[Path] = []
     for name, report in reports.items():
-        source = digest(RESULTS / f"{name}.json")
-        for path in draw_plots(report, name, source, IMAGES):
+        drawn += draw_plots(report, name, digest(RESULTS / f"{name}.json"), IMAGES)
+    for path in sorted(IMAGES.glob("performance-*.png")):
+        if path in drawn:
             print(f"{path.relative_to(ROOT)}: {path.stat().st_size // 1024} KiB")
+        else:
+            path.unlink()
+            print(f"{path.relative_to(ROOT)}: removed, its results are no longer stored")
 
 
 if __name__ == "__main__":
