@@ -81,10 +81,9 @@ class Growth:
 
 def blocks_per_frame(growth: Sequence[Growth]) -> float:
     """Return how many blocks a frame left behind after the warm-up, to a hundredth."""
-    counted = growth[int(len(growth) * WARM_UP) :]
-    frames = counted[-1].frames - counted[0].frames
-    part = [float(each.blocks) for each in growth]
-    return round(drift(part) / frames, 2) if frames else 0.0
+    frames = drift([float(each.frames) for each in growth])
+    blocks = drift([float(each.blocks) for each in growth])
+    return round(blocks / frames, 2) if frames else 0.0
 
 
 def _points(lab: Lab, scale: Scale) -> list[Point]:
