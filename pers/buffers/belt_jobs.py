@@ -89,7 +89,7 @@ class BufferJob:
                 f"({core.size} bytes)"
             )
         if not core.usage_bits & _COPY_DST:
-            raise BufferUsageError(f"{call}: it was created without COPY_DST")
+            raise BufferUsageError(f"{call}: it was created without COPY_DST; add that usage")
         raise ValidationError(f"{call}: it belongs to another device; use that device's belt")
 
     @property
@@ -161,7 +161,7 @@ class TextureJob:
         of_type(target, ITexture, "upload")  # type: ignore[type-abstract]
         pixels = np.asarray(data)
         rows = TextureRows(target.format, target.width, target.height, target.layers)
-        rows.check(pixels)
+        rows.check(pixels, f"upload to texture {target.label!r}")
         return cls(target, pixels, rows, 0, 0)
 
     @property

@@ -252,13 +252,13 @@ class Buffer(IBuffer):
             if not guard.lock.acquire(False):
                 guard.refuse()
             try:
-                self._destroy("destroyed")
+                self._destroy("destroyed; create a new one")
             finally:
                 guard.release()
 
     def lose(self) -> None:
         """Follow the device into its end: like `destroy`, for the device to call."""
-        self._destroy("its device was lost or closed")
+        self._destroy("its device was lost or closed; open a new device")
 
     def check_usable(self, call: str) -> None:
         """Raise unless `is_usable`; waits for who writes it directly."""
@@ -327,7 +327,7 @@ class Buffer(IBuffer):
 
     def __del__(self) -> None:
         if self._state is not BufferState.UNINITIALIZED:
-            self._destroy("garbage collected")
+            self._destroy("garbage collected; keep it until the map has ended")
 
     def _submit_uploads(self) -> None:
         """Have uploads to the buffer on their way before it cannot be submitted any more."""
@@ -403,9 +403,9 @@ class MappableBuffer(Buffer, IMappableBuffer):
 
     def unmap(self) -> None:
         with self.guard:
-            if self._abort_map(BufferState.READY, "unmapped") or self._mapping is None:
+            if self._abort_map(BufferState.READY, "unmapped; map again") or self._mapping is None:
                 return
-            count = self._mapping.live_views
+            count = self._end_unviewed()
             if count:
                 raise MappedViewsError(
                     f"{self._name} cannot be unmapped: {count} array"
@@ -413,8 +413,6 @@ class MappableBuffer(Buffer, IMappableBuffer):
                     "delete the arrays (and slices of them) first, or copy them",
                     count,
                 )
-            self._end_mapping(BufferState.READY)
-            self.native.unmap()
 
     def on_views_gone(self, callback: Callable[[], None]) -> None:
         """Declare the ranges dead now, and call `callback` when the last array is gone.
@@ -430,7 +428,7 @@ class MappableBuffer(Buffer, IMappableBuffer):
         """Unmap after `on_views_gone`, on whatever thread the last array died."""
         if self._mapping is not None:
             self.native.unmap()  # before the state says so: another thread may look for READY
-        if not self._end_mapping(BufferState.READY):
+        if not self._end_mapping():
             self.native.destroy()  # destroyed in the meantime, which had to wait for the arrays
 
     def start_map(self, mode: MapMode) -> Completion[MappedRange]:
@@ -512,34 +510,48 @@ class MappableBuffer(Buffer, IMappableBuffer):
     def _cancel_map(self, pending: Completion[MappedRange]) -> None:
         """Leave the buffer READY after the caller of a map gave up."""
         with self.guard:
-            if self._pending is pending and self._abort_map(BufferState.READY, "cancelled"):
+            reason = "cancelled; map again"
+            if self._pending is pending and self._abort_map(BufferState.READY, reason):
                 return
             heard_of = self._mapped is None or self._mapped is not pending.peek()
-            if heard_of or self._mapping is None or self._mapping.live_views:
-                return
-            self._end_mapping(BufferState.READY)
-            self.native.unmap()
+            if not heard_of:
+                self._end_unviewed()
 
     def _abort_map(self, state: BufferState, reason: str) -> bool:
-        """End a pending map, if there is one, and go to `state`."""
+        """End a pending map, if there is one, and go to `state`.
+
+        `reason` ends with what its waiter can do.
+        """
         with self._lock:
             pending, self._pending = self._pending, None
             if pending is None:
                 return False
             self._state = state
-        pending.reject(
-            MapAbortedError(f"{self._name}: the pending map was aborted: {reason}; map again")
-        )
+        pending.reject(MapAbortedError(f"{self._name}: the pending map was aborted: {reason}"))
         self.native.unmap()
         return True
 
-    def _end_mapping(self, state: BufferState) -> bool:
-        """End the mapping, if there is one, and go to `state`."""
+    def _end_unviewed(self) -> int:
+        """Unmap, unless arrays look at the memory; return how many do."""
+        with self._lock:  # the device may be closed meanwhile, on any thread
+            mapping = self._mapping
+            if mapping is None or mapping.ended:
+                return 0
+            count = mapping.end_unless_viewed()
+            if count:
+                return count
+            self._mapping = self._mapped = None
+            self._state = BufferState.READY
+        self.native.unmap()
+        return 0
+
+    def _end_mapping(self) -> bool:
+        """End the mapping; False when there is none."""
         with self._lock:
             mapping, self._mapping, self._mapped = self._mapping, None, None
             if mapping is None:
                 return False
-            self._state = state
+            self._state = BufferState.READY
         mapping.end()
         return True
 

@@ -58,7 +58,7 @@ class StagingBuffer(BufferView[IMappableBuffer]):
         start = whole_number(offset, f"{call}: offset", maximum=self.size)
         data = np.asarray(pixels)
         rows = TextureRows(texture.format, texture.width, texture.height, texture.layers)
-        rows.check(data)
+        rows.check(data, call)
         memory = self._inner.mapped_data.as_array(np.uint8, start + rows.nbytes)
         rows.view(memory[start:])[...] = data.view(rows.format.dtype)
 

@@ -214,7 +214,7 @@ class RenderDevice(IRenderDevice):
         self.check_alive("create_shader_module")
         if not isinstance(code, str):
             raise ValidationError(
-                f"create_shader_module takes WGSL as a string, not {type(code).__name__}"
+                f"create_shader_module {label!r} takes WGSL as a string, not {type(code).__name__}"
             )
         return ShaderModule(self, label, self.native.create_shader_module(code, label))
 
@@ -478,7 +478,7 @@ class RenderDevice(IRenderDevice):
         if descriptor.layers > limits.max_texture_array_layers:
             raise ValidationError(
                 f"{call}: {descriptor.layers} layers are above the device's limit of "
-                f"{limits.max_texture_array_layers}"
+                f"{limits.max_texture_array_layers}; use several textures"
             )
         return Texture(self, descriptor, self.native.create_texture(descriptor))
 
@@ -769,7 +769,8 @@ class RenderQueue(IRenderQueue):
             )
         layers, height, width = images.shape[:3]
         image = images[0] if layers else np.empty(images.shape[1:], data.dtype)
-        TextureRows(texture.format, width, height).check(image)
+        rows = TextureRows(texture.format, width, height)
+        rows.check(image, f"write_texture: texture {texture.label!r}")
         size = (width, height, layers)
         place, _ = texture_place(device, target, size, TextureUsage.COPY_DST, "write_texture")
         if texture.sample_count > 1 or texture.format is TextureFormat.DEPTH32_FLOAT:

@@ -234,7 +234,9 @@ class CommandEncoder(ICommandEncoder):
             call = f"{self.name}: begin_render_pass"
             queries = owned(occlusion_queries, QuerySet, device, call)
             if queries.kind != "occlusion":
-                raise ValidationError(f"{call}: {queries.name} counts {queries.kind}s")
+                raise ValidationError(
+                    f"{call}: {queries.name} counts {queries.kind}s, not occlusion"
+                )
             self._recording.use(queries)
         render_pass = RenderPass(
             device,
@@ -279,8 +281,8 @@ class CommandEncoder(ICommandEncoder):
         count = whole_number(query_count, f"{call}: query_count", error=ValidationError)
         if first + count > queries.count:
             raise ValidationError(
-                f"{call}: queries {first} to {first + count} of {queries.name}, which has "
-                f"{queries.count}"
+                f"{call}: queries {first} to {first + count} are not all in {queries.name}, "
+                f"which has {queries.count}"
             )
         start = whole_number(target_offset, f"{call}: target_offset")
         if start % QUERY_RESOLVE_ALIGNMENT:

@@ -319,7 +319,8 @@ class Texture(DeviceObject, ITexture):
         """Raise unless it may be used so."""
         if not int(self.descriptor.usage) & int(usage):
             raise ValidationError(
-                f"{call}: {self.name} was created without TextureUsage.{usage.name}"
+                f"{call}: {self.name} was created without TextureUsage.{usage.name}; "
+                "add it to the usage of its TextureDescriptor"
             )
 
     def __repr__(self) -> str:

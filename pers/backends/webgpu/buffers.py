@@ -15,6 +15,7 @@ from pers.backends.webgpu._ffi import (
     Ticket,
     cast,
     checked,
+    clean,
     ffi,
     forget,
     label_view,
@@ -25,6 +26,7 @@ from pers.backends.webgpu._ffi import (
     new,
     translate,
 )
+from pers.backends.webgpu._losses import suspect_losses
 from pers.backends.webgpu.descriptors import buffer_usage
 from pers.buffers.core import NativeBuffer
 from pers.buffers.types import BufferDesc, BufferUsage, MapMode
@@ -122,7 +124,7 @@ class WebGPUBuffer(Owned, NativeBuffer):
 
         def called_back(_: Ticket, success: bool, message: str) -> None:
             self._pending_map = None
-            done(None if success else _map_error(message))
+            done(None if success else _map_error(self._desc.debug_name, message))
 
         info, number = map_info(called_back)
         self._pending_map = number
@@ -130,7 +132,7 @@ class WebGPUBuffer(Owned, NativeBuffer):
             _map(self.internal, _MODES[mode], offset, size, info[0])
         except Exception as error:
             if forget(number) is not None:
-                done(translate(error, "map"))
+                done(translate(error, f"buffer {self._desc.debug_name!r}: map"))
 
     def address(self, offset: int, size: int) -> int:
         pointer = lib.wgpuBufferGetMappedRange(self.internal, offset, size)
@@ -166,7 +168,15 @@ class WebGPUBuffer(Owned, NativeBuffer):
             forget(number)
 
 
-def _map_error(message: str) -> PersError:
-    if "memory" in message.lower():
-        return OutOfMemoryError(f"map: {message}; free what is not needed, or map less")
-    return MapAbortedError(f"map: {' '.join(message.split())}")
+def _map_error(name: str, message: str) -> PersError:
+    """Return why a map failed, from the library's message."""
+    text = clean(message)
+    if "memory" in text.lower():
+        return OutOfMemoryError(
+            f"buffer {name!r}: map: {text}; free what is not needed, or map less"
+        )
+    is_lost = "device is lost" in text.lower()
+    if is_lost:
+        suspect_losses()
+    remedy = "open a new device" if is_lost else "map again"
+    return MapAbortedError(f"buffer {name!r}: the pending map was aborted: {text}; {remedy}")

@@ -21,6 +21,7 @@ from pers.backends.webgpu._ffi import (
     Owned,
     Ticket,
     checked,
+    clean,
     forget,
     label_view,
     lib,
@@ -435,7 +436,7 @@ class WebGPUNative(NativeDevice):
 
     def _check_there(self, call: str) -> None:
         if self.gone:
-            raise DeviceLostError(f"{call}: the device was closed; open a new one")
+            raise DeviceLostError(f"{call}: the device was lost or closed; open a new one")
 
     def _pipeline_layout(self, layouts: Sequence[BindGroupLayout]) -> Any:
         return self.gpu.create_pipeline_layout(
@@ -515,7 +516,8 @@ def _work_done(reference: weakref.ref[WebGPUNative]) -> Callable[[Ticket, bool, 
         alive = reference()
         done = None if alive is None else alive._in_flight.pop(number, None)
         if done is not None:
-            done(None if success else DeviceLostError(f"submitted work did not end: {message}"))
+            text = f"submitted work did not end: {clean(message)}; open a new device"
+            done(None if success else DeviceLostError(text))
 
     return called_back
 
