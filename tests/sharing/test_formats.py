@@ -265,6 +265,13 @@ PACKED_SIZE = {
     GL.UNSIGNED_INT_24_8: 4,
     GL.FLOAT_32_UNSIGNED_INT_24_8_REV: 8,
 }
+PACKED_FORMATS = {
+    GL.UNSIGNED_INT_5_9_9_9_REV: {GL.RGB},
+    GL.UNSIGNED_INT_2_10_10_10_REV: {GL.RGBA, GL.RGBA_INTEGER},
+    GL.UNSIGNED_INT_10F_11F_11F_REV: {GL.RGB},
+    GL.UNSIGNED_INT_24_8: {GL.DEPTH_STENCIL},
+    GL.FLOAT_32_UNSIGNED_INT_24_8_REV: {GL.DEPTH_STENCIL},
+}
 ITEMS = {
     GL.RED: 1,
     GL.RED_INTEGER: 1,
@@ -283,6 +290,7 @@ def test_opengl_transfer_has_the_bytes_of_a_pixel(texture_format: TextureFormat)
     row = opengl_format(texture_format)
     size = PACKED_SIZE.get(row.type) or TYPE_SIZE[row.type] * ITEMS[row.format]
     assert size == texture_format.bytes_per_pixel
+    assert row.format in PACKED_FORMATS.get(row.type, ITEMS)
     integer = texture_format.value.endswith(("uint", "sint"))
     assert row.format.name.endswith("_INTEGER") == integer
     if row.type in TYPE_SIZE and not texture_format.is_depth:
