@@ -135,6 +135,8 @@ class FakeMetal:
         self.fail = fail or {}
         self.row_alignment = row_alignment
         self.calls: list[str] = []
+        self.locks: list[int] = []
+        self.timeouts: list[int] = []
         self.device = object()
 
     def _call(self, name: str) -> bool:
@@ -216,6 +218,7 @@ class FakeMetal:
         if self._call("lock"):
             return int(self.fail["lock"])
         surface.lock_options = options
+        self.locks.append(options)
         return 0
 
     def surface_memory(self, surface: Any, size: int) -> Any:
@@ -278,6 +281,7 @@ class FakeMetal:
     def wait_event(self, event: Any, value: int, timeout_ms: int) -> bool:
         assert type(timeout_ms) is int
         assert timeout_ms >= 0
+        self.timeouts.append(timeout_ms)
         self.gpu.run()
         with event.changed:
             return event.changed.wait_for(lambda: event.value >= value, timeout_ms / 1000)

@@ -416,6 +416,8 @@ def test_an_upload_locks_after_the_gpu_and_unlocks(
         assert metal.calls == []
         view.upload(pixels_of(describe()))
         assert metal.calls == ["new_commands", "encode_signal", "commit", "lock", "unlock"]
+        view.download()
+        assert metal.locks[-2:] == [0, 1]  # kIOSurfaceLockReadOnly
         metal.calls.clear()
     assert metal.calls == ["new_commands", "encode_signal", "commit"]
 
@@ -515,11 +517,12 @@ def test_signal_texture_ready_waits_for_the_gpu(
 # --- Events ---------------------------------------------------------------------------------------
 
 
-def test_an_event_counts_and_waits(manager: MetalTextureShareManager) -> None:
+def test_an_event_counts_and_waits(manager: MetalTextureShareManager, metal: FakeMetal) -> None:
     event = manager.create_event()
     assert event.value == 0
     with pytest.raises(WaitTimeoutError, match="did not reach 1"):
-        event.wait(1, 1)
+        event.wait(1, 1_500_000)
+    assert metal.timeouts[-1] == 2  # milliseconds, never less than asked for
     event.signal(5)
     event.wait(4, 0)
     assert event.value == 5
@@ -565,11 +568,12 @@ def test_an_event_of_another_process_is_refused(
         manager.import_event(MetalEventHandle(name))
 
 
-def test_a_closed_event_is_forgotten(manager: MetalTextureShareManager) -> None:
+def test_a_closed_event_is_forgotten(manager: MetalTextureShareManager, metal: FakeMetal) -> None:
     before = len(metal_event._exported)
     event = manager.create_event()
     handles = [manager.export_event(event) for _ in range(3)]
     assert len(metal_event._exported) == before + 1
+    assert metal.calls.count("event_handle") == 1
     event.close()
     assert len(metal_event._exported) == before
     with pytest.raises(InvalidTextureHandleError, match="open in this process"):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -116,7 +115,7 @@ def module(name: str, **content: Any) -> ModuleType:
 
 
 @pytest.fixture
-def metal(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeMetal]:
+def metal(monkeypatch: pytest.MonkeyPatch) -> FakeMetal:
     """The stand-in, installed as macOS 14 with pyobjc."""
     metal = FakeMetal()
     named = {key: f"CFString {key}" for key in KEYS.split()}
@@ -158,7 +157,7 @@ def metal(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeMetal]:
         monkeypatch.setitem(sys.modules, one.__name__, one)
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(_objc.platform, "mac_ver", lambda: ("14.2", ("", "", ""), "arm64"))
-    yield metal
+    return metal
 
 
 DESCRIPTOR = TextureDescriptor(5, 3, TextureFormat.RGBA16_FLOAT, TextureUsage.STORAGE_BINDING, "x")
