@@ -114,6 +114,8 @@ def test_without_pyobjc_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
         ("new_texture", None, "does not share textures"),
         ("new_commands", None, "does not share textures"),
         ("find_surface", None, "does not share textures"),
+        ("create_surface", None, "does not share textures"),
+        ("wait_event", False, "does not share textures"),
         ("lock", 0x10000003, "does not share textures.*0x10000003"),
         ("error_of", "page fault", "does not share textures.*page fault"),
     ],
@@ -415,11 +417,18 @@ def test_an_upload_locks_after_the_gpu_and_unlocks(
     with texture.access(write=True) as view:
         assert metal.calls == []
         view.upload(pixels_of(describe()))
-        assert metal.calls == ["new_commands", "encode_signal", "commit", "lock", "unlock"]
+        assert metal.calls == [
+            "new_commands",
+            "encode_signal",
+            "commit",
+            "wait_event",
+            "lock",
+            "unlock",
+        ]
         view.download()
         assert metal.locks[-2:] == [0, 1]  # kIOSurfaceLockReadOnly
         metal.calls.clear()
-    assert metal.calls == ["new_commands", "encode_signal", "commit"]
+    assert metal.calls == ["new_commands", "encode_signal", "commit", "wait_event"]
 
 
 def test_an_error_in_a_copy_unlocks(manager: MetalTextureShareManager, metal: FakeMetal) -> None:
@@ -498,6 +507,24 @@ def test_a_peer_that_never_signals_blocks_nobody_for_ever(
     never.signal(1)
     with texture.access(write=True) as view:
         view.upload(pixels_of(describe()))
+
+
+def test_a_dead_peer_does_not_fill_the_queue(
+    open_manager: Callable[..., MetalTextureShareManager],
+) -> None:
+    """Metal would block without a time limit."""
+    with open_manager(FakeMetal(), timeout_ns=1_000_000) as manager:
+        texture = manager.create_shareable_texture(describe())
+        never = manager.create_event()
+        with pytest.raises(WaitTimeoutError):
+            with texture.access(wait=[(never, 1)]):
+                pass
+        for _ in range(100):
+            with pytest.raises(WaitTimeoutError):
+                manager.signal_texture_ready(texture)
+        never.signal(1)
+        for _ in range(100):
+            manager.signal_texture_ready(texture)
 
 
 def test_signal_texture_ready_waits_for_the_gpu(

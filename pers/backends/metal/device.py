@@ -21,6 +21,7 @@ from pers.errors import (
     MetalApiError,
     MetalInitializationError,
     OperationNotSupportedError,
+    PersError,
 )
 from pers.graphics.types import TextureDescriptor
 from pers.sharing.capabilities import ShareCapabilities
@@ -97,7 +98,7 @@ class MetalShareDevice(NativeShareDevice):
             made.upload(sent, 0, 0)
             handle = MetalTextureHandle(made.surface_id)
             self.import_texture(handle, descriptor).download(found, 0, 0)
-        except (MetalApiError, InvalidTextureHandleError) as error:
+        except PersError as error:
             raise MetalInitializationError(
                 f"{self._capabilities.device} does not share textures: {error}; "
                 "use pers.HostTextureShareManager"

@@ -74,13 +74,13 @@ class MetalTexture(NativeTexture):
         return MetalTextureHandle(self.surface_id)
 
     def acquire(self, waits: Sequence[NativePoint], *, write: bool) -> None:
-        self._work.wait(waits)
+        self._work.wait(waits, self._what)
 
     def release(self, signals: Sequence[NativePoint]) -> None:
         self._work.signal(signals, self._what)
 
     def wait(self, waits: Sequence[NativePoint]) -> None:
-        self._work.wait(waits)
+        self._work.wait(waits, self._what)
 
     def signal(self, signals: Sequence[NativePoint]) -> None:
         self._work.signal(signals, self._what)

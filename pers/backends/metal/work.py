@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pers.backends.metal._objc import Metal
@@ -12,6 +12,11 @@ from pers.errors import MetalApiError, MetalInitializationError, WaitTimeoutErro
 from pers.sharing.native import NativePoint
 
 __all__ = ["Work"]
+
+
+ROOM = 32
+"""How many command buffers to have under way at most: ``commandBuffer`` blocks, without a time
+limit, when there are 64 of them (``newCommandQueue``), the application's own included."""
 
 
 class Work:
@@ -40,43 +45,51 @@ class Work:
         self.queue: Any = queue
         self._done: Any = done
 
-    def wait(self, waits: Sequence[NativePoint]) -> None:
+    def wait(self, waits: Sequence[NativePoint], what: str) -> None:
         """Have all later work wait for events."""
         if waits:
-            with self._lock:
-                commands = self._commands()
-                for event, value in _events(waits):
-                    self._metal.encode_wait(commands, event, value)
-                self._metal.commit(commands)
+            self._submit(self._metal.encode_wait, waits, what)
 
     def signal(self, signals: Sequence[NativePoint], what: str) -> None:
         """Signal events when all work so far is done; without events, return then."""
-        with self._lock:
-            self._count += 1
-            count, commands = self._count, self._commands()
-            for event, value in _events(signals):
-                self._metal.encode_signal(commands, event, value)
-            self._metal.encode_signal(commands, self._done, count)
-            self._metal.commit(commands)
+        commands, count = self._submit(self._metal.encode_signal, signals, what)
         if not signals:
-            self._wait_done(count, commands, what)
+            try:
+                self._wait_done(count, what)
+            finally:  # a command buffer that fails need not signal
+                self._check(commands, what)
 
-    def _wait_done(self, count: int, commands: Any, what: str) -> None:
-        done = self._metal.wait_event(self._done, count, -(-self._timeout_ns // 1_000_000))
-        if problem := self._metal.error_of(commands):
-            raise MetalApiError(f"{what}: the GPU gave up: {problem}; open the manager again")
-        if not done:
+    def _submit(
+        self, encode: Callable[[Any, Any, int], None], points: Sequence[NativePoint], what: str
+    ) -> tuple[Any, int]:
+        """Commit a command buffer with waits or signals; return it and its number."""
+        with self._lock:
+            if self._count >= ROOM:
+                self._wait_done(self._count + 1 - ROOM, what)
+            commands = self._metal.new_commands(self.queue)
+            if commands is None:
+                raise MetalApiError(
+                    f"{what}: commandBuffer returned nothing; open the manager again"
+                )
+            for event, value in _events(points):
+                encode(commands, event, value)
+            self._count += 1
+            self._metal.encode_signal(commands, self._done, self._count)
+            self._metal.commit(commands)
+            return commands, self._count
+
+    def _wait_done(self, count: int, what: str) -> None:
+        """Block until the first `count` command buffers are done."""
+        if not self._metal.wait_event(self._done, count, -(-self._timeout_ns // 1_000_000)):
             raise WaitTimeoutError(
                 f"{what}: what its access, or work before it, waits for was not signalled within "
                 f"{self._timeout_ns / 1e9:g} s; see that the other side signals it, or signal the "
                 "event yourself when that side is gone"
             )
 
-    def _commands(self) -> Any:
-        commands = self._metal.new_commands(self.queue)
-        if commands is None:
-            raise MetalApiError("commandBuffer returned nothing; open the manager again")
-        return commands
+    def _check(self, commands: Any, what: str) -> None:
+        if problem := self._metal.error_of(commands):
+            raise MetalApiError(f"{what}: the GPU gave up: {problem}; open the manager again")
 
 
 def _events(points: Sequence[NativePoint]) -> list[tuple[Any, int]]:
