@@ -134,6 +134,7 @@ from pers.sharing import (
 
 if TYPE_CHECKING:
     from pers.backends.host import HostTextureShareManager
+    from pers.backends.metal import MetalTextureShareManager
     from pers.backends.webgpu.sharing import WebGPUTextureShareManager
 
 __version__ = "0.1.0"
@@ -203,6 +204,7 @@ __all__ = [
     "MetalEventHandle",
     "MetalInitializationError",
     "MetalTextureHandle",
+    "MetalTextureShareManager",
     "OperationNotSupportedError",
     "OutOfMemoryError",
     "OwnedFd",
@@ -260,6 +262,7 @@ __all__ = [
 # Found when they are used, since their backends load what not every program needs.
 _MANAGERS = {
     "HostTextureShareManager": "pers.backends.host",
+    "MetalTextureShareManager": "pers.backends.metal",
     "WebGPUTextureShareManager": "pers.backends.webgpu.sharing",
 }
 
