@@ -222,11 +222,16 @@ class TextureRows:
             pixels = pixels.reshape(self.layers, self.height, self.width, self.format.channels)
         return pixels if self.layers > 1 else pixels[0]
 
-    def check(self, pixels: npt.NDArray[Any]) -> None:
-        """Raise `BufferRangeError` unless `pixels` has this layout's shape and item size."""
+    def check(self, pixels: npt.NDArray[Any], what: str = "pixels") -> None:
+        """Raise `BufferRangeError` unless `pixels` has this layout's shape and item size.
+
+        Args:
+            pixels: The array.
+            what: How the message begins.
+        """
         if pixels.shape != self.shape or pixels.dtype.itemsize != self.format.dtype.itemsize:
             raise BufferRangeError(
-                f"pixels for a {self.width}x{self.height} {self.format.value} texture have shape "
+                f"{what}: a {self.width}x{self.height} {self.format.value} texture has shape "
                 f"{self.shape} and {self.format.dtype.itemsize}-byte items, not shape "
                 f"{pixels.shape} and dtype {pixels.dtype}"
             )

@@ -727,6 +727,40 @@ def test_what_is_recorded_meanwhile(name: str, losable: Losable) -> None:
     assert call_all({name: RECORDED[name]}, losable) == []
 
 
+def test_what_is_recorded_raises_at_finish(losable: Losable) -> None:
+    """What docs/device.md says: passes go on until their encoder is finished."""
+    things = Everything(losable.device)
+    losable.lose()
+    things.render_pass.set_pipeline(things.drawing)
+    things.render_pass.draw(3)
+    things.render_pass.end()
+    things.compute_pass.set_pipeline(things.doubling)
+    things.compute_pass.set_bind_group(0, things.group)
+    things.compute_pass.dispatch_workgroups(1)
+    things.compute_pass.end()
+    things.bundle_encoder.set_pipeline(things.drawing)
+    things.bundle_encoder.draw(3)
+    for encoder in (things.render_encoder, things.compute_encoder, things.bundle_encoder):
+        with pytest.raises(DeviceLostError, match=f"finish: {losable.why}; open a new device"):
+            encoder.finish()
+
+
+def test_loss_that_nobody_told_of() -> None:
+    """A driver fails without a word: whatever it refuses raises, and the device is found lost."""
+    with open_device("webgpu") as device:
+        commands = device.create_command_encoder("before").finish()
+        encoder = device.create_command_encoder("meanwhile")
+        compute_pass = encoder.begin_compute_pass()
+        type(device.native_handle).destroy(device.native_handle)
+        compute_pass.end()
+        assert not device.is_lost
+        with pytest.raises(DeviceLostError, match="'meanwhile': finish: the device was lost"):
+            encoder.finish()
+        with pytest.raises(DeviceLostError, match="submit: the device was lost or closed"):
+            device.queue.submit([commands])
+        assert device.is_lost
+
+
 @pytest.mark.parametrize("way", [way for way in WAYS if way.startswith("webgpu")])
 def test_surfaces(way: str) -> None:
     from rendercanvas.offscreen import RenderCanvas

@@ -6,6 +6,7 @@ of junk, and prints what was raised that is no `PersError`.
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -276,30 +277,58 @@ def other_messages(device: IRenderDevice) -> Iterator[Message]:
         "all 2 frames", "recorded but not submitted", "submit (or drop) them",
     )  # fmt: skip
 
+    sampled = make_texture(device)
+    frame = device.create_frame_buffer(4, 4, label="scene")
+    yield Message(
+        ValidationError,
+        lambda: device.queue.write_texture(frame.color_textures[0], np.zeros((4, 4, 4), np.uint8)),
+        "texture 'scene color 0'", "write_texture", "without TextureUsage.COPY_DST",
+        "add it to the usage",
+    )  # fmt: skip
+    yield Message(
+        BufferRangeError, lambda: device.queue.write_texture(sampled, np.zeros((4, 4), np.uint8)),
+        "texture 'picture'", "write_texture", "not (4, 4)", "height, width, 4",
+    )  # fmt: skip
+    yield Message(
+        BufferRangeError, lambda: device.upload(np.zeros((4, 2, 4), np.uint8), sampled),
+        "texture 'picture'", "upload", "not shape (4, 2, 4)", "has shape (4, 4, 4)",
+    )  # fmt: skip
+    yield from aborted_maps(make)
+
+
+def aborted_maps(make: Maker) -> Iterator[Message]:
+    """What can be done depends on why a map ended."""
     buffer = make.mappable(name="particles")
 
-    async def abort() -> None:
+    async def abort(end: Callable[[], None]) -> None:
         async with anyio.create_task_group() as group:
             task = await start_map(group, buffer)
-            buffer.unmap()
+            end()
         assert task.error is not None
         raise task.error
 
-    yield Message(
-        MapAbortedError, lambda: anyio.run(abort), "'particles'", "pending map",
-        "aborted: unmapped", "map again",
-    )  # fmt: skip
+    for end, state, remedy in (
+        (buffer.unmap, "aborted: unmapped", "map again"),
+        (buffer.destroy, "aborted: destroyed", "create a new one"),
+    ):
+        yield Message(
+            MapAbortedError, functools.partial(anyio.run, abort, end), "'particles'", "pending map",
+            state, remedy,
+        )  # fmt: skip
 
 
 def last_messages(device: IRenderDevice) -> Iterator[Message]:
     """What a device says that is closed now."""
     make = Maker(device)
     buffer = make.mappable(name="particles")
+    pending: Any = make.mappable(name="bones")
     with Hold(device):
         submission = device.queue.on_work_done()
+        mapped = pending.start_map(MapMode.WRITE)
         device.close()
     closed = "the device was closed"
     remedy = "open a new device"
+    yield Message(MapAbortedError, mapped.wait, "'bones'", "map", "lost or closed", remedy)
     yield Message(DeviceLostError, make.plain, "'thing'", "create buffer", closed, remedy)
     yield Message(DeviceLostError, buffer.map, "'particles'", "map", closed, remedy)
     yield Message(
@@ -351,6 +380,34 @@ def test_what_webgpu_tells_of_memory() -> None:
     Message(
         OutOfMemoryError, call, "'mesh'", "create buffer", "Not enough memory left", "ask for less"
     ).check()
+
+
+def test_what_webgpu_tells_of_maps() -> None:
+    """The library knows numbers; messages have names. And a failed map may be the first sign."""
+    from pers.backends.webgpu._ffi import lib
+
+    with open_device("webgpu") as device:
+        make = Maker(device)
+        pending: Any = make.mappable(name="bones")
+        late = make.mappable(name="particles")
+        with Hold(device):
+            mapped = pending.start_map(MapMode.WRITE)
+            lib.wgpuBufferUnmap(pending.native.internal)
+        Message(
+            MapAbortedError,
+            mapped.wait,
+            "buffer 'bones'",
+            "map",
+            "aborted: Buffer map",
+            "map again",
+        ).check()
+        type(device.native_handle).destroy(device.native_handle)  # behind the back of pers
+        Message(
+            MapAbortedError, late.map, "buffer 'particles'", "map",
+            "device is lost", "open a new device",
+        ).check()  # fmt: skip
+        device.poll()
+        assert device.is_lost
 
 
 def test_every_error_has_a_message() -> None:
@@ -494,7 +551,9 @@ def _of_fields() -> dict[str, Callable[[Toys, Any], object]]:
     ]
     for kind, good, use in kinds:
         for attribute in kind.__attrs_attrs__:  # type: ignore[attr-defined]
-            calls[f"{kind.__name__}.{attribute.name}"] = field(kind, attribute.name, good, use)
+            if attribute.init:
+                name = attribute.name
+                calls[f"{kind.__name__}.{name}"] = field(kind, name, good, use)
     return calls
 
 

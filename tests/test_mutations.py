@@ -64,7 +64,7 @@ MUTATIONS = [
         "unmap forgets a pending map",
         MappableBuffer,
         "unmap",
-        'self._abort_map(BufferState.READY, "unmapped") or self._mapping is None',
+        'self._abort_map(BufferState.READY, "unmapped; map again") or self._mapping is None',
         "self._mapping is None",
     ),
     Mutation(

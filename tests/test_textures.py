@@ -127,7 +127,7 @@ def test_view(texture_format: F, width: int, height: int, layers: int, seed: int
     ids=lambda pixels: str(pixels.shape),
 )  # fmt: skip
 def test_check(pixels: npt.NDArray[Any]) -> None:
-    with pytest.raises(BufferRangeError, match=r"4x4 rgba8unorm texture have shape \(4, 4, 4\)"):
+    with pytest.raises(BufferRangeError, match=r"4x4 rgba8unorm texture has shape \(4, 4, 4\)"):
         TextureRows(F.RGBA8_UNORM, 4, 4).check(pixels)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
 import threading
 from collections.abc import Callable
@@ -39,6 +40,7 @@ from pers import (
     TextureFormat,
 )
 from pers.buffers.belt import QUEUE_WRITE_LIMIT
+from pers.buffers.mapped_range import Lease, Mapping
 from tests.support import (
     COPY,
     DOUBLE,
@@ -495,6 +497,189 @@ def test_arrays_from_eight_threads_are_all_counted(device: IRenderDevice) -> Non
             buffer.unmap()
     finally:
         sys.setswitchinterval(interval)
+
+
+def in_another_thread(call: Callable[[], object]) -> object:
+    """Return what a call returns, or raises, in a thread of its own."""
+    ends: list[object] = []
+
+    def run() -> None:
+        try:
+            ends.append(call())
+        except BaseException as error:
+            ends.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return ends[0]
+
+
+LOOKS: dict[str, Callable[[MappedRange], object]] = {
+    "as_array": lambda mapped: mapped.as_array(),
+    "write": lambda mapped: mapped.write(bytes(64)),
+    "read": lambda mapped: mapped.read(),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_look_after_unmap_has_counted(
+    look: str, device: IRenderDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`unmap` has found no arrays; then another thread wants one."""
+    buffer = Maker(device).mappable(name="shared", mapped=True)
+    mapped, ends = buffer.mapped_data, list[object]()
+    count: Any = Lease.live_views
+
+    def counted(lease: Lease) -> int:
+        views: int = count.fget(lease)
+        ends.append(in_another_thread(lambda: LOOKS[look](mapped)))
+        return views
+
+    monkeypatch.setattr(Lease, "live_views", property(counted))
+    buffer.unmap()
+    assert [type(end) for end in ends] == [BufferStateError]
+    assert "'shared'" in str(ends[0])
+    assert buffer.state is BufferState.READY
+
+
+@pytest.mark.parametrize("end", ["unmap", "destroy"])
+@pytest.mark.parametrize("look", LOOKS)
+def test_end_while_an_array_is_made(
+    look: str, end: str, device: IRenderDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread has seen that the range is alive; then another one ends the mapping."""
+    buffer = Maker(device).mappable(name="shared", mapped=True)
+    mapped, ends, open_window = buffer.mapped_data, list[object](), Lease.open_window
+
+    def opened(*arguments: Any, **more: Any) -> Any:
+        ends.append(in_another_thread(getattr(buffer, end)))
+        return open_window(*arguments, **more)
+
+    monkeypatch.setattr(Lease, "open_window", opened)
+    with pytest.raises(
+        BufferStateError, match="'shared' is being unmapped or destroyed by another"
+    ):
+        LOOKS[look](mapped)
+    assert ends == [None]
+    assert buffer.state is (BufferState.READY if end == "unmap" else BufferState.DESTROYED)
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_unmap_while_bytes_are_copied(
+    look: str, device: IRenderDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory stays for as long as a thread writes or reads it, and the range after that."""
+    buffer = Maker(device).mappable(name="shared", mapped=True)
+    mapped, ends, window = buffer.mapped_data, list[object](), Mapping.window
+
+    def held(*arguments: Any) -> Any:
+        array = window(*arguments)
+        ends.append(in_another_thread(buffer.unmap))
+        return array
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Mapping, "window", held)
+        LOOKS[look](mapped)
+    assert [type(end) for end in ends] == [MappedViewsError]
+    mapped.write(numbers(16))
+    assert mapped.read() == numbers(16).tobytes()
+    buffer.unmap()
+
+
+def test_closed_while_unmap_counts(
+    fresh_device: IRenderDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The arrays keep the memory of a device that goes in the midst of an `unmap`."""
+    buffer: Any = Maker(fresh_device).mappable(name="shared", mapped=True)
+    given_back, destroy = list[object](), buffer.native.destroy
+    buffer.native.destroy = lambda: given_back.append(destroy())
+    view = buffer.mapped_data.as_array(np.uint32)
+    view[:] = numbers(16)
+    count: Any = Lease.live_views
+    closing = threading.Thread(target=fresh_device.close)
+
+    def counted(lease: Lease) -> int:
+        closing.start()
+        return int(count.fget(lease))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Lease, "live_views", property(counted))
+        with pytest.raises(MappedViewsError):
+            buffer.unmap()
+    closing.join()
+    assert buffer.state is BufferState.DESTROYED
+    assert (view == numbers(16)).all()
+    assert not given_back
+    del view
+    assert given_back == [None]
+
+
+def test_eight_threads_look_while_one_unmaps(device: IRenderDevice) -> None:
+    """Whoever has an array has one on memory that is mapped."""
+    buffer: Any = Maker(device).mappable(4096, name="contested", mapped=True)
+    mapped, over, wrong = [buffer.mapped_data], threading.Event(), list[object]()
+
+    def look(index: int) -> None:
+        part = np.full(512, index, np.uint8)
+        for turn in itertools.count():
+            if over.is_set():
+                return
+            with contextlib.suppress(BufferStateError):
+                if turn % 3 == 0:
+                    mapped[0].write(part, 512 * index)
+                elif turn % 3 == 1:
+                    assert len(mapped[0].read(512 * index, 512)) == 512
+                else:
+                    array = mapped[0].as_array(np.uint8, 512)
+                    if buffer.state is not BufferState.MAPPED:
+                        wrong.append(array)
+                    del array
+
+    def remap() -> None:
+        for _ in range(300):
+            while buffer.state is BufferState.MAPPED:
+                with contextlib.suppress(MappedViewsError):
+                    buffer.unmap()
+            mapped[0] = buffer.map()
+        over.set()
+
+    def work(index: int) -> None:
+        try:
+            remap() if index == 0 else look(index)
+        finally:
+            over.set()
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        in_threads(work)
+    finally:
+        sys.setswitchinterval(interval)
+    assert not wrong
+
+
+def test_threads_write_parts_of_one_range(device: IRenderDevice) -> None:
+    """Different bytes of one mapping may be written from several threads at once."""
+    part = 1 << 18
+    buffer = Maker(device).mappable(THREADS * part, mapped=True)
+    mapped = buffer.mapped_data
+
+    def work(index: int) -> None:
+        for turn in range(4):
+            data = np.full(part, 10 * index + turn, np.uint8)
+            if turn % 2:
+                mapped.write(data, part * index)
+            else:
+                mapped.as_array()[part * index : part * (index + 1)] = data
+            assert mapped.read(part * index, part) == data.tobytes()
+
+    in_threads(work)
+    buffer.unmap()
+    target = Maker(device).plain(THREADS * part)
+    device.queue.submit([copied(device, buffer, target)])
+    data = contents(device, target).reshape(THREADS, part)
+    assert (data == 10 * np.arange(THREADS)[:, None] + 3).all()
 
 
 def test_two_threads_inside_one_submit(device: IRenderDevice) -> None:

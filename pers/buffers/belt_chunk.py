@@ -55,7 +55,7 @@ class StagingChunk:
         memory = self._memory
         if memory is None:
             raise BufferStateError(
-                f"upload: {self.buffer.label} is not mapped; the device was closed meanwhile"
+                f"upload: {self.buffer.label} is not mapped; the device was closed; open a new one"
             )
         return memory
 

@@ -89,7 +89,7 @@ class BufferJob:
                 f"({core.size} bytes)"
             )
         if not core.usage_bits & _COPY_DST:
-            raise BufferUsageError(f"{call}: it was created without COPY_DST")
+            raise BufferUsageError(f"{call}: it was created without COPY_DST; add that usage")
         raise ValidationError(f"{call}: it belongs to another device; use that device's belt")
 
     @property
@@ -124,7 +124,8 @@ class BufferJob:
         data = self._data
         if data.dtype is not _BYTE or data.ndim != 1 or not data.flags.c_contiguous:
             data = as_bytes_array(data, "upload")
-        queue.write_checked(self.core, self.offset, data)
+        with queue.lock:
+            queue.write_checked(self.core, self.offset, data, self.nbytes)
 
     def write_directly(self) -> bool:
         """Write the bytes to the target's own memory; False when that is not possible now."""
@@ -161,7 +162,7 @@ class TextureJob:
         of_type(target, ITexture, "upload")  # type: ignore[type-abstract]
         pixels = np.asarray(data)
         rows = TextureRows(target.format, target.width, target.height, target.layers)
-        rows.check(pixels)
+        rows.check(pixels, f"upload to texture {target.label!r}")
         return cls(target, pixels, rows, 0, 0)
 
     @property

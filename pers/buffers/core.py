@@ -105,6 +105,7 @@ class BufferOwner(Protocol):
 
 # Plain numbers are many times faster than flags.
 _MAP_BITS = int(MAP_USAGES)
+_READY = BufferState.READY  # and looking a member up in its class costs as much as a call
 _MAP_PARTNERS = (
     (int(BufferUsage.MAP_READ), int(BufferUsage.COPY_DST)),
     (int(BufferUsage.MAP_WRITE), int(BufferUsage.COPY_SRC)),
@@ -118,7 +119,7 @@ def check_creation(desc: BufferDesc, limits: BufferLimits, *, mappable: bool) ->
         BufferUsageError: The usages cannot be combined, or do not fit the method called.
         BufferRangeError: The size is above the limit.
     """
-    usage = int(desc.usage)
+    usage = desc.usage_bits
     if mappable and not (usage & _MAP_BITS or desc.mapped_at_creation):
         raise BufferUsageError(
             f"{_name(desc.debug_name)} asks for no mapping (usage {usage_names(desc.usage)}); "
@@ -180,10 +181,14 @@ class IBufferView(IBuffer):
 class Buffer(IBuffer):
     """A buffer without CPU access, on any backend."""
 
+    # What holds for most buffers, or until something happens, is left to the class.
+
     _state = BufferState.UNINITIALIZED  # what `__del__` sees when construction fails
     native_gone = False
     """Whether the backend was told to destroy it."""
     _claim: Claim | None = None
+    last_write = 0
+    """The serial of the submission that carries out the last write by the queue."""
 
     def __init__(self, desc: BufferDesc, native: NativeBuffer, owner: BufferOwner) -> None:
         """Not called by users; `IBufferFactory` makes buffers."""
@@ -192,16 +197,15 @@ class Buffer(IBuffer):
         """What the backend does for it."""
         self.owner = owner
         """The device that the buffer belongs to."""
-        self.usage_bits = int(desc.usage)
+        self.usage_bits = desc.usage_bits
         """The usage as a plain number, which is many times faster to look at."""
         self._name = _name(desc.debug_name)
         self.guard = Guard(self._name)
-        self._tag = UsageTag()
-        self.last_write = 0
-        """The serial of the submission that carries out the last write by the queue."""
+        self.usage_tag = UsageTag()
+        """Who uses the memory; pools and rings recycle by it. See `exchange_tag`."""
         self.writes_directly = native.writes_directly
         """Whether its memory can be written without a copy by the GPU; see `claim`."""
-        self._state = BufferState.READY
+        self._state = _READY
 
     @property
     def size(self) -> int:
@@ -215,14 +219,9 @@ class Buffer(IBuffer):
     def debug_name(self) -> str:
         return self.desc.debug_name
 
-    @property
-    def usage_tag(self) -> UsageTag:
-        """Who uses the memory; pools and rings recycle by it, and may exchange it."""
-        return self._tag
-
-    @usage_tag.setter
-    def usage_tag(self, tag: UsageTag) -> None:
-        self._tag = tag
+    def exchange_tag(self, tag: UsageTag) -> None:
+        """Have commands that are recorded from now on noted in another tag."""
+        self.usage_tag = tag
         UsageTag.new_epoch()
 
     @property
@@ -241,24 +240,24 @@ class Buffer(IBuffer):
     @property
     def is_usable(self) -> bool:
         """Whether `check_usable` would let it pass at once."""
-        return self._state is BufferState.READY and self._claim is None
+        return self._state is _READY and self._claim is None
 
     def destroy(self) -> None:
         try:
-            if self._tag.recordings:
+            if self.usage_tag.recordings:
                 self._submit_uploads()
         finally:
             guard = self.guard
             if not guard.lock.acquire(False):
                 guard.refuse()
             try:
-                self._destroy("destroyed")
+                self._destroy("destroyed; create a new one")
             finally:
-                guard.release()
+                guard.lock.release()
 
     def lose(self) -> None:
         """Follow the device into its end: like `destroy`, for the device to call."""
-        self._destroy("its device was lost or closed")
+        self._destroy("its device was lost or closed; open a new device")
 
     def check_usable(self, call: str) -> None:
         """Raise unless `is_usable`; waits for who writes it directly."""
@@ -327,11 +326,11 @@ class Buffer(IBuffer):
 
     def __del__(self) -> None:
         if self._state is not BufferState.UNINITIALIZED:
-            self._destroy("garbage collected")
+            self._destroy("garbage collected; keep it until the map has ended")
 
     def _submit_uploads(self) -> None:
         """Have uploads to the buffer on their way before it cannot be submitted any more."""
-        if self._state is BufferState.READY and self._tag.recordings:
+        if self._state is BufferState.READY and self.usage_tag.recordings:
             self.owner.submit_uploads()
 
     def _destroy(self, reason: str) -> None:
@@ -403,9 +402,9 @@ class MappableBuffer(Buffer, IMappableBuffer):
 
     def unmap(self) -> None:
         with self.guard:
-            if self._abort_map(BufferState.READY, "unmapped") or self._mapping is None:
+            if self._abort_map(BufferState.READY, "unmapped; map again") or self._mapping is None:
                 return
-            count = self._mapping.live_views
+            count = self._end_unviewed()
             if count:
                 raise MappedViewsError(
                     f"{self._name} cannot be unmapped: {count} array"
@@ -413,8 +412,6 @@ class MappableBuffer(Buffer, IMappableBuffer):
                     "delete the arrays (and slices of them) first, or copy them",
                     count,
                 )
-            self._end_mapping(BufferState.READY)
-            self.native.unmap()
 
     def on_views_gone(self, callback: Callable[[], None]) -> None:
         """Declare the ranges dead now, and call `callback` when the last array is gone.
@@ -430,7 +427,7 @@ class MappableBuffer(Buffer, IMappableBuffer):
         """Unmap after `on_views_gone`, on whatever thread the last array died."""
         if self._mapping is not None:
             self.native.unmap()  # before the state says so: another thread may look for READY
-        if not self._end_mapping(BufferState.READY):
+        if not self._end_mapping():
             self.native.destroy()  # destroyed in the meantime, which had to wait for the arrays
 
     def start_map(self, mode: MapMode) -> Completion[MappedRange]:
@@ -512,34 +509,48 @@ class MappableBuffer(Buffer, IMappableBuffer):
     def _cancel_map(self, pending: Completion[MappedRange]) -> None:
         """Leave the buffer READY after the caller of a map gave up."""
         with self.guard:
-            if self._pending is pending and self._abort_map(BufferState.READY, "cancelled"):
+            reason = "cancelled; map again"
+            if self._pending is pending and self._abort_map(BufferState.READY, reason):
                 return
             heard_of = self._mapped is None or self._mapped is not pending.peek()
-            if heard_of or self._mapping is None or self._mapping.live_views:
-                return
-            self._end_mapping(BufferState.READY)
-            self.native.unmap()
+            if not heard_of:
+                self._end_unviewed()
 
     def _abort_map(self, state: BufferState, reason: str) -> bool:
-        """End a pending map, if there is one, and go to `state`."""
+        """End a pending map, if there is one, and go to `state`.
+
+        `reason` ends with what its waiter can do.
+        """
         with self._lock:
             pending, self._pending = self._pending, None
             if pending is None:
                 return False
             self._state = state
-        pending.reject(
-            MapAbortedError(f"{self._name}: the pending map was aborted: {reason}; map again")
-        )
+        pending.reject(MapAbortedError(f"{self._name}: the pending map was aborted: {reason}"))
         self.native.unmap()
         return True
 
-    def _end_mapping(self, state: BufferState) -> bool:
-        """End the mapping, if there is one, and go to `state`."""
+    def _end_unviewed(self) -> int:
+        """Unmap, unless arrays look at the memory; return how many do."""
+        with self._lock:  # the device may be closed meanwhile, on any thread
+            mapping = self._mapping
+            if mapping is None or mapping.ended:
+                return 0
+            count = mapping.end_unless_viewed()
+            if count:
+                return count
+            self._mapping = self._mapped = None
+            self._state = BufferState.READY
+        self.native.unmap()
+        return 0
+
+    def _end_mapping(self) -> bool:
+        """End the mapping; False when there is none."""
         with self._lock:
             mapping, self._mapping, self._mapped = self._mapping, None, None
             if mapping is None:
                 return False
-            self._state = state
+            self._state = BufferState.READY
         mapping.end()
         return True
 
@@ -574,7 +585,24 @@ class MappableBuffer(Buffer, IMappableBuffer):
 
 
 def _name(debug_name: str) -> str:
-    return f"buffer {debug_name!r}"
+    return f"buffer {debug_name!r}" if debug_name else _NO_NAME
+
+
+_NO_NAME = "buffer ''"
+
+
+def core_behind(buffer: object) -> Buffer | None:
+    """Return the backend buffer behind any pers buffer, or None for what is no pers buffer."""
+    while type(buffer) not in _CORES:
+        kind = type(buffer)
+        if kind not in _VIEWS:  # looked at once for each class: an ABC takes its time
+            if isinstance(buffer, Buffer):
+                return buffer
+            if not isinstance(buffer, IBufferView):
+                return None
+            _VIEWS.add(kind)
+        buffer = cast("IBufferView", buffer).inner
+    return cast("Buffer", buffer)
 
 
 def core_buffer(buffer: object, call: str) -> Buffer:
@@ -583,16 +611,10 @@ def core_buffer(buffer: object, call: str) -> Buffer:
     Raises:
         BufferUsageError: `buffer` is no pers buffer.
     """
-    while type(buffer) not in _CORES:
-        kind = type(buffer)
-        if kind not in _VIEWS:  # looked at once for each class: an ABC takes its time
-            if isinstance(buffer, Buffer):
-                return buffer
-            if not isinstance(buffer, IBufferView):
-                raise BufferUsageError(f"{call} takes a pers buffer, not {kind.__name__}")
-            _VIEWS.add(kind)
-        buffer = cast("IBufferView", buffer).inner
-    return cast("Buffer", buffer)
+    core = core_behind(buffer)
+    if core is None:
+        raise BufferUsageError(f"{call} takes a pers buffer, not {type(buffer).__name__}")
+    return core
 
 
 _CORES = {Buffer, MappableBuffer}

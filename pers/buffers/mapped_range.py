@@ -182,12 +182,6 @@ class Mapping:
         self._taken: list[tuple[int, int]] = []
 
     @property
-    def live_views(self) -> int:
-        """How many arrays (counted with their slices as one) look at the memory."""
-        lease = self._lease
-        return 0 if lease is None else lease.live_views
-
-    @property
     def ended(self) -> bool:
         """Whether the ranges are dead."""
         return self._lease is None
@@ -196,6 +190,14 @@ class Mapping:
         """Declare all ranges dead and hand over the lease (None when already ended)."""
         lease, self._lease = self._lease, None
         return lease
+
+    def end_unless_viewed(self) -> int:
+        """Declare all ranges dead, unless arrays look at the memory; return how many do."""
+        lease = self.end()  # before the count: an array that it misses finds the lease gone
+        count = 0 if lease is None else lease.live_views
+        if count:
+            self._lease = lease
+        return count
 
     def take(self, offset: int, size: int) -> MappedRange:
         """Hand out a part that no other part overlaps."""
@@ -221,17 +223,24 @@ class Mapping:
         return MappedRange(self, offset, size)
 
     def window(self, offset: int, size: int) -> npt.NDArray[np.uint8]:
-        """Return mapped bytes as an array."""
-        lease = self._lease  # read once: the device may be closed meanwhile, on any thread
+        """Return mapped bytes as an array. Any thread, also while another one unmaps."""
+        lease = self._lease
         if lease is None:
             self._check_alive(self.name)
             raise BufferStateError(
                 f"{self.name}: this mapped range is dead, because the buffer was unmapped or "
-                "destroyed; map the buffer again"
+                "destroyed; map the buffer again, or create a new one"
             )
-        return lease.open_window(
+        window = lease.open_window(
             self._address + offset - self.offset, size, writable=self.mode is MapMode.WRITE
         )
+        if self._lease is not lease:  # looked at last: who unmaps takes it before counting windows
+            self._check_alive(self.name)
+            raise BufferStateError(
+                f"{self.name} is being unmapped or destroyed by another thread; use a mapped "
+                "range only until then"
+            )
+        return window
 
 
 class MappedRange:
@@ -239,6 +248,9 @@ class MappedRange:
 
     Arrays from `as_array` are the memory itself. While any of them (or a slice of one) is alive
     the buffer cannot be unmapped, and the memory stays even when the buffer is destroyed.
+
+    Thread-safe: several threads may write and read a range at once, each of them its own bytes.
+    One that comes too late, while another thread unmaps, gets a `BufferStateError`.
     """
 
     __slots__ = ("_mapping", "nbytes", "offset")

@@ -234,7 +234,9 @@ class CommandEncoder(ICommandEncoder):
             call = f"{self.name}: begin_render_pass"
             queries = owned(occlusion_queries, QuerySet, device, call)
             if queries.kind != "occlusion":
-                raise ValidationError(f"{call}: {queries.name} counts {queries.kind}s")
+                raise ValidationError(
+                    f"{call}: {queries.name} counts {queries.kind}s, not occlusion"
+                )
             self._recording.use(queries)
         render_pass = RenderPass(
             device,
@@ -279,8 +281,8 @@ class CommandEncoder(ICommandEncoder):
         count = whole_number(query_count, f"{call}: query_count", error=ValidationError)
         if first + count > queries.count:
             raise ValidationError(
-                f"{call}: queries {first} to {first + count} of {queries.name}, which has "
-                f"{queries.count}"
+                f"{call}: queries {first} to {first + count} are not all in {queries.name}, "
+                f"which has {queries.count}"
             )
         start = whole_number(target_offset, f"{call}: target_offset")
         if start % QUERY_RESOLVE_ALIGNMENT:
@@ -325,9 +327,9 @@ class CommandEncoder(ICommandEncoder):
     # The text of a message is made when it is needed, since that costs as much as some commands.
 
     def _buffer(self, buffer: IBuffer, usage: int, what: str) -> Buffer:
-        core = buffer
+        core = buffer if type(buffer) is Buffer else getattr(buffer, "_stands_on", None)
         if type(core) is not Buffer or core.owner is not self._device:
-            core = owned_buffer(buffer, self._device, f"{self.name}: {what}")
+            core = owned_buffer(buffer, self._device, what, self)
         if not core.usage_bits & usage:
             raise BufferUsageError(
                 f"{self.name}: {what}: {core.label} was created with {usage_names(core.usage)}; "

@@ -138,9 +138,9 @@ class PassBase:
     ) -> tuple[NativeBuffer, int, int]:
         if not self.is_open:
             raise self._closed(call)
-        core = buffer
+        core = buffer if type(buffer) is Buffer else getattr(buffer, "_stands_on", None)
         if type(core) is not Buffer or core.owner is not self._device:
-            core = owned_buffer(buffer, self._device, f"{self.name}: {call}")
+            core = owned_buffer(buffer, self._device, call, self)
         desc = core.desc
         if not core.usage_bits & usage:
             raise BufferUsageError(
@@ -189,7 +189,9 @@ class RenderCommands(PassBase, IRenderCommands):
         if type(pipeline) is not Pipeline or pipeline.device is not self._device:
             pipeline = owned(pipeline, Pipeline, self._device, self.name)
         if pipeline.kind != "render":
-            raise ValidationError(f"{self.name}: {pipeline.name} is a compute pipeline")
+            raise ValidationError(
+                f"{self.name}: {pipeline.name} is a compute pipeline; set one that draws"
+            )
         self._draws.set_pipeline(pipeline.native_handle)
 
     def set_bind_group(
@@ -392,7 +394,7 @@ class RenderPass(RenderCommands, IRenderPass):
             if bundle.targets != self._targets:
                 raise ValidationError(
                     f"{self.name}: {bundle.name} was recorded for {bundle.targets}, but the pass "
-                    f"draws to {self._targets}"
+                    f"draws to {self._targets}; record one for these"
                 )
             self._recording.use_all_of(bundle.recording)
         self._native.execute_bundles([bundle.native_handle for bundle in checked])
@@ -426,7 +428,9 @@ class RenderPass(RenderCommands, IRenderPass):
         if not self.is_open:
             raise self._closed("end_occlusion_query")
         if not self._query_open:
-            raise ValidationError(f"{self.name}: end_occlusion_query without an open query")
+            raise ValidationError(
+                f"{self.name}: end_occlusion_query without an open query; begin one"
+            )
         self._query_open = False
         self._native.end_occlusion_query()
 
@@ -468,7 +472,9 @@ class ComputePass(PassBase, IComputePass):
             raise self._closed("set_pipeline")
         checked = owned(pipeline, Pipeline, self._device, self.name)
         if checked.kind != "compute":
-            raise ValidationError(f"{self.name}: {checked.name} is a render pipeline")
+            raise ValidationError(
+                f"{self.name}: {checked.name} is a render pipeline; set one that computes"
+            )
         self._native.set_pipeline(checked.native_handle)
 
     def set_bind_group(

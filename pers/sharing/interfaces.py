@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
@@ -273,7 +274,7 @@ class SharedTexture(Closable):
         wait: Sequence[SyncPoint] = (),
         signal: Sequence[SyncPoint] = (),
         timeout_ns: int = 0,
-    ) -> TextureAccessContext:
+    ) -> AbstractContextManager[TextureAccess]:
         """Take the texture for the length of a ``with`` block.
 
         Args:
@@ -288,21 +289,6 @@ class SharedTexture(Closable):
             OperationNotSupportedError: A semaphore is of another manager, or cannot be used so.
             ValidationError: `wait` or `signal` holds something else.
         """
-
-
-class TextureAccessContext(ABC):
-    """The ``with`` block of `SharedTexture.access`."""
-
-    @abstractmethod
-    def __enter__(self) -> TextureAccess: ...
-
-    @abstractmethod
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
 
 
 class BufferAccess(ABC):
@@ -387,23 +373,8 @@ class SharedBuffer(Closable):
         wait: Sequence[SyncPoint] = (),
         signal: Sequence[SyncPoint] = (),
         timeout_ns: int = 0,
-    ) -> BufferAccessContext:
+    ) -> AbstractContextManager[BufferAccess]:
         """Take the buffer for the length of a ``with`` block; see `SharedTexture.access`."""
-
-
-class BufferAccessContext(ABC):
-    """The ``with`` block of `SharedBuffer.access`."""
-
-    @abstractmethod
-    def __enter__(self) -> BufferAccess: ...
-
-    @abstractmethod
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
 
 
 class TextureShareManager(Closable):
@@ -416,6 +387,11 @@ class TextureShareManager(Closable):
     @abstractmethod
     def capabilities(self) -> ShareCapabilities:
         """What this manager can share here."""
+
+    @property
+    @abstractmethod
+    def choice(self) -> str:
+        """Why `open_share_manager` took this one, in a sentence; empty when it did not."""
 
     @abstractmethod
     def create_shareable_texture(self, descriptor: TextureDescriptor) -> SharedTexture:

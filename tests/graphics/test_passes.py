@@ -235,11 +235,11 @@ def test_the_wrong_kind_of_pipeline(scene: Scene) -> None:
     drawing, computing = pipeline(scene.device), doubling(scene.device)
 
     def draw(commands: Any) -> None:
-        with pytest.raises(ValidationError, match="is a compute pipeline"):
+        with pytest.raises(ValidationError, match="is a compute pipeline; set one that draws"):
             commands.set_pipeline(computing)
 
     def dispatch(commands: Any) -> None:
-        with pytest.raises(ValidationError, match="is a render pipeline"):
+        with pytest.raises(ValidationError, match="is a render pipeline; set one that computes"):
             commands.set_pipeline(drawing)
 
     scene.draws(draw)
@@ -830,6 +830,44 @@ def test_compute_pipelines_that_cannot_be(device: IRenderDevice) -> None:
             device.create_compute_pipeline(
                 ComputePipelineDescriptor(**({"shader": shader, "label": "bad"} | changes))
             )
+
+
+STAGES = """
+fn plain() {}
+@vertex /* @compute */ fn vs() -> @builtin(position) vec4f { plain(); return vec4f(); }
+@fragment fn fs() -> @location(0) vec4f { return vec4f(); }
+struct Pair { a: f32, b: f32 }
+@workgroup_size(max(1, 2), 1) // @vertex
+@compute
+fn cs(@builtin(global_invocation_id) id: vec3u) {}
+"""
+
+
+@pytest.mark.parametrize("entry", ["plain", "vs", "fs", "cs", "Pair"])
+def test_entry_points_of_another_stage(entry: str, device: IRenderDevice) -> None:
+    shader = device.create_shader_module(STAGES, label="stages")
+    rgba = [ColorTarget(RGBA)]
+    makes: dict[str, Callable[[], object]] = {
+        "vs": lambda: device.create_render_pipeline(
+            RenderPipelineDescriptor(
+                shader, rgba, vertex_entry=entry, fragment_entry="fs", label="it"
+            )
+        ),
+        "fs": lambda: device.create_render_pipeline(
+            RenderPipelineDescriptor(
+                shader, rgba, vertex_entry="vs", fragment_entry=entry, label="it"
+            )
+        ),
+        "cs": lambda: device.create_compute_pipeline(
+            ComputePipelineDescriptor(shader, entry=entry, label="it")
+        ),
+    }
+    for stage, make in makes.items():
+        if stage == entry:
+            make()
+        else:
+            with pytest.raises(ValidationError, match=f"'it'.*{entry}"):
+                make()
 
 
 def test_equal_descriptors_give_the_same_pipeline(device: IRenderDevice) -> None:

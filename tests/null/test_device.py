@@ -119,8 +119,11 @@ def render_pipeline(device: NullDevice, **changes: Any) -> pers.IPipeline:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"vertex_entry": "commented_out"}, "no entry point 'commented_out'; it has fs_main, main"),
-        ({"fragment_entry": "nothing"}, "shader 's' has no entry point 'nothing'"),
+        (
+            {"vertex_entry": "commented_out"},
+            "no vertex entry point 'commented_out'; it has @compute main, ",
+        ),
+        ({"fragment_entry": "nothing"}, "shader 's' has no fragment entry point 'nothing'"),
         ({"color_targets": []}, "needs a colour target or a depth state"),
         ({"sample_count": 3}, "sample_count must be 1 or 4, not 3"),
         ({"bind_groups": [LAYOUT] * 5}, "5 bind groups; the device's limit is 4"),
@@ -134,7 +137,7 @@ def test_impossible_pipelines(device: NullDevice, changes: dict[str, Any], messa
 
 def test_compute_pipeline_needs_its_entry(device: NullDevice) -> None:
     shader = device.create_shader_module(SHADER)
-    with pytest.raises(ValidationError, match="no entry point 'start'"):
+    with pytest.raises(ValidationError, match="no compute entry point 'start'"):
         device.create_compute_pipeline(ComputePipelineDescriptor(shader, entry="start"))
 
 

@@ -99,7 +99,9 @@ class MapRequest(DeviceEvent):
         self._end(error)
 
     def lose(self, why: str) -> None:
-        self._end(MapAbortedError(f"{self._name}: the pending map was aborted: {why}"))
+        self._end(
+            MapAbortedError(f"{self._name}: the pending map was aborted: {why}; open a new device")
+        )
 
     def cancel(self) -> None:
         """Tell nobody when it ends. Takes no lock."""

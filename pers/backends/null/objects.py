@@ -22,6 +22,9 @@ from pers.graphics.types import (
 if TYPE_CHECKING:
     from pers.graphics.resources import Sampler, Texture
 
+_ENTRY = re.compile(r"@\s*(vertex|fragment|compute)\b[^;{}]*?\bfn\s+(\w+)")
+"""The stage and the name of an entry point; its attributes come in any order."""
+
 
 class NullSampler(NullObject):
     """A sampler."""
@@ -36,26 +39,27 @@ class NullQuerySet(NullObject):
 
 
 class NullShader(NullObject):
-    """A shader that is never run, so all that is known of it is the names of its functions."""
+    """A shader that is never run, so all that is known of it is its entry points."""
 
     def __init__(self, live: LiveObjects, code: str, label: str) -> None:
         super().__init__(live)
         plain = re.sub(r"//[^\n]*|/\*.*?\*/", " ", code, flags=re.DOTALL)
-        self._functions = frozenset(re.findall(r"\bfn\s+(\w+)\s*\(", plain))
         self._name = f"shader {label!r}"
-        if not self._functions:
+        self._entries = frozenset(_ENTRY.findall(plain))
+        if not re.search(r"\bfn\s+\w+\s*\(", plain):
             raise ValidationError(
                 f"{self._name} is no WGSL: it has no function; write one like "
                 "'@vertex fn vs_main() -> ...' (the null backend does not compile WGSL, so it "
                 "finds no other mistakes)"
             )
 
-    def check_entry(self, entry: str, call: str) -> None:
-        """Raise `ValidationError` unless there is such a function."""
-        if entry not in self._functions:
+    def check_entry(self, entry: str, stage: str, call: str) -> None:
+        """Raise `ValidationError` unless there is such an entry point."""
+        if (stage, entry) not in self._entries:
+            known = (f"@{stage} {name}" for stage, name in sorted(self._entries))
             raise ValidationError(
-                f"{call}: {self._name} has no entry point {entry!r}; it has "
-                f"{', '.join(sorted(self._functions))}"
+                f"{call}: {self._name} has no {stage} entry point {entry!r}; it has "
+                f"{', '.join(known) or 'no entry points'}"
             )
 
 
@@ -91,9 +95,9 @@ class NullRenderPipeline(NullObject):
         super().__init__(live)
         call = f"create_render_pipeline {descriptor.label!r}"
         self.name = f"pipeline {descriptor.label!r}"
-        shader.check_entry(descriptor.vertex_entry, call)
+        shader.check_entry(descriptor.vertex_entry, "vertex", call)
         if descriptor.color_targets:
-            shader.check_entry(descriptor.fragment_entry, call)
+            shader.check_entry(descriptor.fragment_entry, "fragment", call)
         elif descriptor.depth is None:
             raise ValidationError(f"{call}: it needs a colour target or a depth state")
         if descriptor.sample_count not in (1, 4):
@@ -125,7 +129,7 @@ class NullComputePipeline(NullObject):
         super().__init__(live)
         call = f"create_compute_pipeline {descriptor.label!r}"
         self.name = f"pipeline {descriptor.label!r}"
-        shader.check_entry(descriptor.entry, call)
+        shader.check_entry(descriptor.entry, "compute", call)
         _check_count(call, "bind groups", descriptor.bind_groups, limits.max_bind_groups)
         self.signatures = tuple(map(signature, descriptor.bind_groups))
 

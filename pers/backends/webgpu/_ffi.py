@@ -33,6 +33,7 @@ __all__ = [
     "Ticket",
     "cast",
     "checked",
+    "clean",
     "ffi",
     "forget",
     "label_view",
@@ -199,7 +200,7 @@ def forget(number: Ticket) -> Callback | None:
 
 def translate(error: Exception, call: str) -> PersError:
     """Return the pers error that says what a wgpu error says."""
-    text = _clean(str(error))
+    text = clean(str(error))
     if "device is lost" in text.lower():
         suspect_losses()
         return DeviceLostError(f"{call}: the device was lost; open a new one ({text})")
@@ -208,7 +209,7 @@ def translate(error: Exception, call: str) -> PersError:
     return ValidationError(f"{call}: {text}")
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Drop wgpu's heading, and put the causes on one line unless they are drawn (WGSL errors)."""
     lines = [line.rstrip() for line in text.splitlines()]
     headings = ("Validation Error", "Caused by:")

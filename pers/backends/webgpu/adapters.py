@@ -123,12 +123,19 @@ def request_device(adapter: Any, features: Sequence[str], limits: Mapping[str, i
     for limit, value in limits.items():
         has = adapter.limits.get(limit.replace("_", "-"))
         if has is None:
-            raise BackendUnavailableError(f"there is no limit {limit!r} on {name}")
+            raise BackendUnavailableError(
+                f"there is no limit {limit!r} on {name}; `pers info` lists what there is"
+            )
         wanted = whole_number(value, f"the limit {limit}", error=BackendUnavailableError)
         enough = wanted >= has if limit.startswith("min_") else wanted <= has
         if not enough:
-            raise BackendUnavailableError(f"{name} has {limit} {has}, not {value}")
+            raise BackendUnavailableError(
+                f"{name} has {limit} {has}, not {value}; ask for that, or leave it out"
+            )
     try:
         return adapter.request_device_sync(required_features=list(features))
     except Exception as error:
-        raise BackendUnavailableError(f"{name} gave no device: {error}") from error
+        raise BackendUnavailableError(
+            f"{name} gave no device: {error}; close other programs that use it, or choose another "
+            "adapter (PERS_ADAPTER)"
+        ) from error

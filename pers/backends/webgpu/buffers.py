@@ -15,6 +15,7 @@ from pers.backends.webgpu._ffi import (
     Ticket,
     cast,
     checked,
+    clean,
     ffi,
     forget,
     label_view,
@@ -25,6 +26,7 @@ from pers.backends.webgpu._ffi import (
     new,
     translate,
 )
+from pers.backends.webgpu._losses import suspect_losses
 from pers.backends.webgpu.descriptors import buffer_usage
 from pers.buffers.core import NativeBuffer
 from pers.buffers.types import BufferDesc, BufferUsage, MapMode
@@ -59,8 +61,16 @@ class WebGPUBuffer(Owned, NativeBuffer):
 
     _release = lib.wgpuBufferRelease
 
+    # What holds for most buffers, or until something happens, is left to the class.
+
+    written_before = 0
+    """The number of the submit that carries out the last write by the queue."""
+    _mapped_at_creation = _copies_at_unmap = False
+    _pending_map: Ticket | None = None
+    _handle: Any = None
+
     def __init__(
-        self, device: WebGPUNative, desc: BufferDesc, *, mapped: bool, writes_directly: bool
+        self, device: WebGPUNative, desc: BufferDesc, mapped: bool, writes_directly: bool
     ) -> None:
         """Make the buffer; raises wgpu's errors.
 
@@ -70,23 +80,18 @@ class WebGPUBuffer(Owned, NativeBuffer):
             mapped: Whether it starts out mapped, whatever `desc` says.
             writes_directly: Whether it can be mapped although `desc` does not ask for that.
         """
-        label = label_view(desc.debug_name)
-        usage = int(desc.usage)
-        native_usage = buffer_usage(usage) | (_MAP_WRITE if writes_directly else 0)
-        fields = (NULL, label, native_usage, desc.size, mapped)
-        super().__init__(create_native(device.gpu._internal, new(_DESCRIPTOR, fields)))
+        usage = buffer_usage(desc.usage_bits)
+        if writes_directly:
+            usage |= _MAP_WRITE
+        fields = (NULL, label_view(desc.debug_name), usage, desc.size, mapped)
+        self.internal = create_native(device.gpu._internal, new(_DESCRIPTOR, fields))
         self._device = device
         self._desc = desc
         self.writes_directly = writes_directly
-        # Memory that cannot be mapped is filled by a copy that the library queues.
-        is_mappable = writes_directly or bool(usage & BufferUsage.MAP_WRITE)
-        self._copies_at_unmap = mapped and not is_mappable
-        self._mapped_at_creation = mapped
-        self._is_gpu_written = bool(usage & _GPU_WRITTEN)
-        self.written_before = 0
-        """The number of the submit that carries out the last write by the queue."""
-        self._pending_map: Ticket | None = None
-        self._handle: Any = None
+        if mapped:
+            self._mapped_at_creation = True
+            # Memory that cannot be mapped is filled by a copy that the library queues.
+            self._copies_at_unmap = not usage & _MAP_WRITE
 
     @property
     def handle(self) -> Any:
@@ -99,7 +104,7 @@ class WebGPUBuffer(Owned, NativeBuffer):
                 self.internal,
                 device.handle,
                 desc.size,
-                buffer_usage(int(desc.usage)),
+                buffer_usage(desc.usage_bits),
                 state,
             )
         return self._handle
@@ -117,12 +122,12 @@ class WebGPUBuffer(Owned, NativeBuffer):
     def map_async(
         self, mode: MapMode, offset: int, size: int, done: Callable[[PersError | None], None]
     ) -> None:
-        if self._is_gpu_written:
+        if self._desc.usage_bits & _GPU_WRITTEN:
             self._device.flush_writes(self.written_before)
 
         def called_back(_: Ticket, success: bool, message: str) -> None:
             self._pending_map = None
-            done(None if success else _map_error(message))
+            done(None if success else _map_error(self._desc.debug_name, message))
 
         info, number = map_info(called_back)
         self._pending_map = number
@@ -130,7 +135,7 @@ class WebGPUBuffer(Owned, NativeBuffer):
             _map(self.internal, _MODES[mode], offset, size, info[0])
         except Exception as error:
             if forget(number) is not None:
-                done(translate(error, "map"))
+                done(translate(error, f"buffer {self._desc.debug_name!r}: map"))
 
     def address(self, offset: int, size: int) -> int:
         pointer = lib.wgpuBufferGetMappedRange(self.internal, offset, size)
@@ -166,7 +171,15 @@ class WebGPUBuffer(Owned, NativeBuffer):
             forget(number)
 
 
-def _map_error(message: str) -> PersError:
-    if "memory" in message.lower():
-        return OutOfMemoryError(f"map: {message}; free what is not needed, or map less")
-    return MapAbortedError(f"map: {' '.join(message.split())}")
+def _map_error(name: str, message: str) -> PersError:
+    """Return why a map failed, from the library's message."""
+    text = clean(message)
+    if "memory" in text.lower():
+        return OutOfMemoryError(
+            f"buffer {name!r}: map: {text}; free what is not needed, or map less"
+        )
+    is_lost = "device is lost" in text.lower()
+    if is_lost:
+        suspect_losses()
+    remedy = "open a new device" if is_lost else "map again"
+    return MapAbortedError(f"buffer {name!r}: the pending map was aborted: {text}; {remedy}")

@@ -223,7 +223,7 @@ class _PassDescriptor:
         view = label_view(label)
         for texture_view in self._views.values():
             if texture_view.internal is None:  # a finalizer draws to what is garbage as well
-                raise RuntimeError("the frame buffer is gone")
+                raise RuntimeError("the frame buffer is gone; create a new one")
         with self._lock:
             if self._clear != (clear_color, clear_depth):
                 self._clear = None

@@ -1,0 +1,173 @@
+"""A shared buffer and the access to it, over a backend's buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pers._checks import whole_number
+from pers.errors import BufferRangeError, TextureAccessError
+from pers.sharing.control import ControlPage
+from pers.sharing.handles import BufferHandle
+from pers.sharing.interfaces import BufferAccess, SharedBuffer, SyncPoint, TextureShareManager
+from pers.sharing.native import NativeBuffer
+from pers.sharing.texture import ToPoints
+from pers.sharing.turns import Turns
+
+__all__ = ["ManagedBuffer"]
+
+
+class ManagedBuffer(SharedBuffer):
+    """A buffer of a `ShareManager`, which it keeps alive.
+
+    Args:
+        manager: Who made it.
+        label: Its name in messages.
+        native: The backend's buffer.
+        control: Its control page.
+        to_points: Turns what an access waits for or signals into the backend's objects.
+    """
+
+    def __init__(
+        self,
+        manager: TextureShareManager,
+        label: str,
+        native: NativeBuffer,
+        control: ControlPage,
+        to_points: ToPoints,
+    ) -> None:
+        self.manager = manager
+        self.native = native
+        self.turns = Turns(f"shared buffer {label!r}", native, control)
+        self._label = label
+        self._size = native.size
+        self._to_points = to_points
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    @property
+    def label(self) -> str:
+        return self._label
+
+    @property
+    def native_handle(self) -> Any:
+        self.turns.check_open()
+        return self.native.native_handle
+
+    @property
+    def is_valid(self) -> bool:
+        return self.turns.is_open
+
+    @contextmanager
+    def access(
+        self,
+        *,
+        write: bool = False,
+        wait: Sequence[SyncPoint] = (),
+        signal: Sequence[SyncPoint] = (),
+        timeout_ns: int = 0,
+    ) -> Generator[BufferAccess]:
+        waits, signals = self._to_points(wait, "wait"), self._to_points(signal, "signal")
+        self.turns.begin(waits, write=write, timeout_ns=whole_number(timeout_ns, "timeout_ns"))
+        view = _Access(self, writable=write)
+        try:
+            yield view
+        finally:
+            view.is_over = True
+            self.turns.end(signals)
+
+    def export(self) -> BufferHandle:
+        """Return a new handle."""
+        with self.turns.lock:
+            self.turns.check_open()
+            return self.native.export(self.turns.control.export())
+
+    def close(self) -> None:
+        self.turns.close()
+
+    def __repr__(self) -> str:
+        return f"<SharedBuffer {self.label!r} {self.size} B{'' if self.is_valid else ' closed'}>"
+
+
+class _Access(BufferAccess):
+    """The buffer within one ``with`` block."""
+
+    def __init__(self, buffer: ManagedBuffer, *, writable: bool) -> None:
+        self._buffer = buffer
+        self._writable = writable
+        self.is_over = False
+
+    @property
+    def writable(self) -> bool:
+        return self._writable
+
+    @property
+    def native_handle(self) -> Any:
+        self._check()
+        return self._buffer.native_handle
+
+    def upload(self, data: npt.ArrayLike, *, offset: int = 0) -> None:
+        self._check()
+        if not self._writable:
+            raise TextureAccessError(
+                f"{self._buffer.turns.what} is open for reading; use access(write=True)"
+            )
+        flat = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
+        self._check_range(offset, flat.nbytes)
+        with self._buffer.turns.lock:
+            self._check()
+            self._buffer.native.upload(flat, offset)
+
+    def download(self, *, offset: int = 0, size: int | None = None) -> npt.NDArray[np.uint8]:
+        self._check()
+        if size is None:
+            size = max(self._buffer.size - whole_number(offset, "offset"), 0)
+        self._check_range(offset, whole_number(size, "size"))
+        out = np.empty(size, np.uint8)
+        with self._buffer.turns.lock:
+            self._check()
+            self._buffer.native.download(out, offset)
+        return out
+
+    def as_array(self) -> npt.NDArray[np.uint8]:
+        self._check()
+        memory = self._buffer.native.memory()
+        if not self._writable:
+            memory = np.frombuffer(memory.data.toreadonly(), np.uint8)
+        return memory
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self._for_tensors().__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        kind, number = self._for_tensors().__dlpack_device__()
+        return int(kind), int(number)
+
+    def _for_tensors(self) -> npt.NDArray[np.uint8]:
+        self._check()
+        if not self._writable:
+            raise TextureAccessError(
+                f"{self._buffer.turns.what} is open for reading, and DLPack knows no read-only "
+                "memory; use access(write=True)"
+            )
+        return self.as_array()
+
+    def _check_range(self, offset: int, size: int) -> None:
+        if whole_number(offset, "offset") + size > self._buffer.size:
+            raise BufferRangeError(
+                f"{self._buffer.turns.what}: {size} bytes from {offset} on reach beyond its "
+                f"{self._buffer.size} bytes; pass less, or make it larger"
+            )
+
+    def _check(self) -> None:
+        self._buffer.turns.check_open()
+        if self.is_over:
+            raise TextureAccessError(
+                f"{self._buffer.turns.what} is used after its access; open another access()"
+            )
