@@ -134,6 +134,7 @@ from pers.sharing import (
 
 if TYPE_CHECKING:
     from pers.backends.host import HostTextureShareManager
+    from pers.backends.vulkan import VulkanTextureShareManager
     from pers.backends.webgpu.sharing import WebGPUTextureShareManager
 
 __version__ = "0.1.0"
@@ -247,6 +248,7 @@ __all__ = [
     "VulkanBufferHandle",
     "VulkanInitializationError",
     "VulkanTextureHandle",
+    "VulkanTextureShareManager",
     "WaitTimeoutError",
     "WebGPUTextureShareManager",
     "Win32TextureHandle",
@@ -260,6 +262,7 @@ __all__ = [
 # Found when they are used, since their backends load what not every program needs.
 _MANAGERS = {
     "HostTextureShareManager": "pers.backends.host",
+    "VulkanTextureShareManager": "pers.backends.vulkan",
     "WebGPUTextureShareManager": "pers.backends.webgpu.sharing",
 }
 

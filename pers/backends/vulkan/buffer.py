@@ -39,9 +39,9 @@ KNOWN_USAGES = (
     | vk.VK_BUFFER_USAGE_UNIFORM_TEXEL_BUFFER_BIT
     | vk.VK_BUFFER_USAGE_STORAGE_TEXEL_BUFFER_BIT
 )
-LOCAL = vk.VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT
-MAPPABLE = vk.VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | vk.VK_MEMORY_PROPERTY_HOST_COHERENT_BIT
-CACHED = vk.VK_MEMORY_PROPERTY_HOST_CACHED_BIT
+LOCAL: int = vk.VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT
+MAPPABLE: int = vk.VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | vk.VK_MEMORY_PROPERTY_HOST_COHERENT_BIT
+CACHED: int = vk.VK_MEMORY_PROPERTY_HOST_CACHED_BIT
 
 
 def why_no_buffers(gpu: Gpu, usage: int = USAGE) -> str | None:
@@ -91,7 +91,7 @@ def create_buffer(sharing: Sharing, size: int, label: str) -> VulkanBuffer:
     buffer = _create(gpu, size, USAGE)
     try:
         # Where the GPU has memory of its own, that; else memory that the CPU sees as well.
-        preferences = (LOCAL, 0)
+        preferences: tuple[int, ...] = (LOCAL, 0)
         if not gpu.physical.is_discrete:
             preferences = (LOCAL | MAPPABLE | CACHED, LOCAL | MAPPABLE, MAPPABLE, LOCAL, 0)
         requirements = _requirements(gpu, buffer)

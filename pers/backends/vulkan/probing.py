@@ -62,13 +62,9 @@ def _probe(sharing: Sharing) -> ShareCapabilities:
     )
     if not works("textures", TextureFormat.RGBA8_UNORM in formats, _try_texture):
         formats = frozenset()
-    kinds: dict[SemaphoreKind, Callable[[Sharing], None]] = {
-        "binary": _try_semaphore,
-        "timeline": _try_timeline,
-    }
     semaphores = frozenset(
         kind
-        for kind, attempt in kinds.items()
+        for kind, attempt in _SEMAPHORES
         if works(f"{kind} semaphores", semaphores_can_be_shared(gpu, kind), attempt)
     )
     fences = works("fences", fences_can_be_shared(gpu), _try_fence)
@@ -182,3 +178,9 @@ def _try_fence(sharing: Sharing) -> None:
             opened.destroy()
     finally:
         made.destroy()
+
+
+_SEMAPHORES: tuple[tuple[SemaphoreKind, Callable[[Sharing], None]], ...] = (
+    ("binary", _try_semaphore),
+    ("timeline", _try_timeline),
+)

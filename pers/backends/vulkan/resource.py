@@ -148,6 +148,7 @@ class VulkanResource(NativeResource):
         self._blocks = []
         self._gpu.work.retire(self._destroy_object)
         self._allocation = None  # frees it, unless an array shows it
+        self._gpu.work.collect()
 
     def __del__(self) -> None:
         if hasattr(self, "_all_stages"):  # made in full

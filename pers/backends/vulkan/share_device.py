@@ -42,14 +42,17 @@ class VulkanShareDevice(NativeShareDevice):
         """The device itself, for commands of one's own; take `gpu.work.lock` to submit."""
         self._sharing = Sharing(gpu, timeout_ns)
         gpu.register(self._sharing.staging)
+        self._capabilities: ShareCapabilities | None = None
         # At exit nothing is freed: other threads may be in the driver, and the system frees all.
         self._finalizer = weakref.finalize(self, gpu.close)
         self._finalizer.atexit = False
 
     @property
     def capabilities(self) -> ShareCapabilities:
-        self.gpu.check_open()
-        return probe(self._sharing)
+        if self._capabilities is None:
+            self.gpu.check_open()
+            self._capabilities = probe(self._sharing)
+        return self._capabilities
 
     def create_texture(self, descriptor: TextureDescriptor) -> VulkanImage:
         self.gpu.check_open()

@@ -76,7 +76,8 @@ class StagingPool:
 
     def __init__(self, gpu: Gpu) -> None:
         self._gpu = gpu
-        self._lock = threading.Lock()
+        # Reentrant, since a finalizer may give blocks back while this thread holds it.
+        self._lock = threading.RLock()
         self._idle: dict[int, list[StagingBlock]] = {}
         self._idle_bytes = 0
         self._closed = False

@@ -69,6 +69,7 @@ class Submitter:
         self._busy: collections.deque[Recording] = collections.deque()
         self._retired: collections.deque[tuple[int, Callable[[], None]]] = collections.deque()
         self._collecting = threading.Lock()
+        self._closed = False
         self._begin_info = struct(
             "VkCommandBufferBeginInfo", flags=vk.VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT
         )
@@ -176,15 +177,17 @@ class Submitter:
         return bool(result == vk.VK_SUCCESS)
 
     def retire(self, free: Callable[[], None]) -> None:
-        """Call `free` when all that is submitted by now is done; takes no lock, so safe anywhere."""
+        """Call `free` when all that is submitted by now is done; may be called anywhere."""
+        # Finalizers call this, in any thread, holding any lock: so it takes none.
         self._retired.append((self.submitted, free))
 
     def collect(self) -> None:
-        """Free what is done with."""
+        """Free what is done with; any thread may call it at any time."""
         if not (self._busy or self._retired) or not self._collecting.acquire(blocking=False):
             return
         try:
-            self._collect(self.completed)
+            if not self._closed:
+                self._collect(self.completed)
         finally:
             self._collecting.release()
 
@@ -209,6 +212,7 @@ class Submitter:
         except DeviceLostError:
             pass  # A lost device uses nothing any more.
         with self._collecting:
+            self._closed = True
             while self._retired:  # what is freed may retire more
                 self._retired.popleft()[1]()
         for recording in (*self._idle, *self._busy):

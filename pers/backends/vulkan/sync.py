@@ -99,6 +99,7 @@ class _Payload:
         self._destroyed = True
         destroy = functools.partial(getattr(self._gpu.fn, self._destroyer), self._gpu.handle)
         self._gpu.work.retire(functools.partial(destroy, self.handle, NULL))
+        self._gpu.work.collect()
 
     def __del__(self) -> None:
         if hasattr(self, "_destroyed"):
