@@ -62,7 +62,7 @@ def _probe(sharing: Sharing) -> ShareCapabilities:
     )
     if not works("textures", TextureFormat.RGBA8_UNORM in formats, _try_texture):
         formats = frozenset()
-    semaphores = frozenset(
+    semaphores: frozenset[SemaphoreKind] = frozenset(
         kind
         for kind, attempt in _SEMAPHORES
         if works(f"{kind} semaphores", semaphores_can_be_shared(gpu, kind), attempt)
