@@ -7,6 +7,7 @@ import threading
 import weakref
 from typing import Any, Protocol
 
+from pers.backends.vulkan._exit import is_leaving
 from pers.backends.vulkan._ffi import NULL, Functions, ffi, struct, vk
 from pers.backends.vulkan.external import ExternalHandles, platform_handles
 from pers.backends.vulkan.instance import NO_DRIVER, Instance, PhysicalDevice
@@ -225,7 +226,7 @@ class Gpu:
         What the GPU does not finish in time is leaked, not freed while it may be used.
         """
         with self._lock:
-            if self._closed:
+            if self._closed or is_leaving():
                 return
             self._closed = True
             left = list(self._live)

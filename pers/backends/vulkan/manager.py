@@ -61,8 +61,6 @@ class VulkanTextureShareManager(ShareManager):
 
         native = VulkanShareDevice(device, timeout_ns)
         super().__init__(native)
-        # At exit nothing is freed: other threads may be in the driver, and the system frees all.
-        self._end.atexit = False
         self._gpu = native.gpu
 
     @property

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pers.backends.vulkan._exit import is_leaving
 from pers.backends.vulkan._ffi import NULL, struct, vk
 from pers.backends.vulkan.device import Gpu
 from pers.backends.vulkan.memory import Allocation
@@ -137,7 +138,7 @@ class VulkanResource(NativeResource):
         self._wait(self._serial)
 
     def destroy(self) -> None:
-        if self._destroyed:
+        if self._destroyed or is_leaving():
             return
         self._destroyed = True
         recording, self._recording = self._recording, None

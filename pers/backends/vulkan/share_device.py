@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 
+from pers.backends.vulkan._exit import watch
 from pers.backends.vulkan.buffer import VulkanBuffer, create_buffer, import_buffer
 from pers.backends.vulkan.device import Gpu
 from pers.backends.vulkan.image import VulkanImage, create_image, import_image
@@ -43,9 +44,8 @@ class VulkanShareDevice(NativeShareDevice):
         self._sharing = Sharing(gpu, timeout_ns)
         gpu.register(self._sharing.staging)
         self._capabilities: ShareCapabilities | None = None
-        # At exit nothing is freed: other threads may be in the driver, and the system frees all.
         self._finalizer = weakref.finalize(self, gpu.close)
-        self._finalizer.atexit = False
+        watch()
 
     @property
     def capabilities(self) -> ShareCapabilities:

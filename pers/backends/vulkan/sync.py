@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from pers.backends.vulkan._exit import is_leaving
 from pers.backends.vulkan._ffi import NULL, check, ffi, struct, vk
 from pers.backends.vulkan.device import Gpu
 from pers.backends.vulkan.external import FdHandles
@@ -94,7 +95,7 @@ class _Payload:
         return self.handle
 
     def destroy(self) -> None:
-        if self._destroyed:
+        if self._destroyed or is_leaving():
             return
         self._destroyed = True
         destroy = functools.partial(getattr(self._gpu.fn, self._destroyer), self._gpu.handle)
