@@ -6,8 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+
+from pers import VulkanTextureShareManager
+from tests.sharing.support import describe, picture
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -78,3 +83,28 @@ def finish(process: subprocess.Popen[str], timeout: float = 60) -> str:
     assert process.returncode == 0, f"{process.returncode}: {out}\n{err}"
     assert "Exception ignored" not in err, err
     return out + err
+
+
+def open_on(driver: str, **options: Any) -> VulkanTextureShareManager:
+    """Open a manager on one driver; the loader reads the variables at every new instance."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment(driver).items():
+            patch.setenv(name, value)
+        return VulkanTextureShareManager(**options)
+
+
+def shared(one: Any, other: Any, **changes: Any) -> tuple[Any, Any]:
+    descriptor = describe(**changes)
+    texture = one.create_shareable_texture(descriptor)
+    with one.export_texture(texture) as handle:
+        return texture, other.import_texture(handle, descriptor)
+
+
+def write(texture: Any, seed: int) -> None:
+    with texture.access(write=True) as view:
+        view.upload(picture(texture.descriptor, seed))
+
+
+def assert_holds(texture: Any, seed: int) -> None:
+    with texture.access() as view:
+        np.testing.assert_array_equal(view.download(), picture(texture.descriptor, seed))
