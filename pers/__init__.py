@@ -135,6 +135,7 @@ from pers.sharing import (
 if TYPE_CHECKING:
     from pers.backends.host import HostTextureShareManager
     from pers.backends.metal import MetalTextureShareManager
+    from pers.backends.vulkan import VulkanTextureShareManager
     from pers.backends.webgpu.sharing import WebGPUTextureShareManager
 
 __version__ = "0.1.0"
@@ -249,6 +250,7 @@ __all__ = [
     "VulkanBufferHandle",
     "VulkanInitializationError",
     "VulkanTextureHandle",
+    "VulkanTextureShareManager",
     "WaitTimeoutError",
     "WebGPUTextureShareManager",
     "Win32TextureHandle",
@@ -263,6 +265,7 @@ __all__ = [
 _MANAGERS = {
     "HostTextureShareManager": "pers.backends.host",
     "MetalTextureShareManager": "pers.backends.metal",
+    "VulkanTextureShareManager": "pers.backends.vulkan",
     "WebGPUTextureShareManager": "pers.backends.webgpu.sharing",
 }
 

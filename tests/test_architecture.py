@@ -28,6 +28,7 @@ WEBGPU_BACKEND = "pers.backends.webgpu"
 # The one place for Apple's frameworks: their objects have no types, and go no further.
 METAL_BOUNDARY = "pers.backends.metal._objc"
 APPLE = ("objc", "Metal", "IOSurface", "Quartz", "Foundation", "Cocoa", "CoreFoundation")
+VULKAN_BACKEND = "pers.backends.vulkan"
 # The one other place for wgpu: the wgpu-py that pers is measured beside.
 RAW_PEER = "benchmarks.peers.raw_wgpu"
 INTERFACES = ("pers.buffers", "pers.graphics", "pers.sharing")
@@ -107,6 +108,12 @@ def wgpu_outside_its_backend(module: Module) -> list[str]:
     return forbidden_imports(module, "wgpu")
 
 
+def vulkan_outside_its_backend(module: Module) -> list[str]:
+    if is_within(module.name, VULKAN_BACKEND):
+        return []
+    return forbidden_imports(module, "vulkan")
+
+
 def peer_outside_its_module(module: Module) -> list[str]:
     """Peers may be missing, so each is imported in one place that says so."""
     peers = {
@@ -161,6 +168,7 @@ Rule = Callable[[Module], list[str]]
 # Each rule with the folders that it holds in.
 RULES: list[tuple[Rule, tuple[str, ...]]] = [
     (wgpu_outside_its_backend, ("pers", "renderers", "examples", "benchmarks")),
+    (vulkan_outside_its_backend, ("pers", "renderers", "examples", "benchmarks")),
     (peer_outside_its_module, ("pers", "renderers", "examples", "benchmarks")),
     (apple_outside_its_boundary, ("pers", "renderers", "examples", "benchmarks")),
     (event_loop_in_pers, ("pers",)),
@@ -209,6 +217,8 @@ VIOLATIONS: list[tuple[Rule, Module]] = [
     (wgpu_outside_its_backend, Module("pers", "import importlib\nimportlib.import_module('wgpu')")),
     (wgpu_outside_its_backend, Module("pers", "__import__('wgpu')")),
     (wgpu_outside_its_backend, Module("benchmarks.upload", "import wgpu")),
+    (vulkan_outside_its_backend, Module("pers.sharing.vulkan", "import vulkan")),
+    (vulkan_outside_its_backend, Module("pers.backends.webgpu.sharing", "from vulkan import ffi")),
     (peer_outside_its_module, Module("benchmarks.draws", "import moderngl")),
     (peer_outside_its_module, Module("benchmarks.peers.moderngl_peer", "import slangpy")),
     (
@@ -269,6 +279,8 @@ def test_every_rule_is_seen_to_fail() -> None:
     [
         (wgpu_outside_its_backend, Module("pers.backends.webgpu.device", "import wgpu")),
         (wgpu_outside_its_backend, Module("benchmarks.peers.raw_wgpu", "import wgpu")),
+        (vulkan_outside_its_backend, Module("pers.backends.vulkan._ffi", "import vulkan")),
+        (vulkan_outside_its_backend, Module("pers._open", "import pers.backends.vulkan")),
         (peer_outside_its_module, Module("benchmarks.peers.moderngl_peer", "import moderngl")),
         (apple_outside_its_boundary, Module("pers.backends.metal._objc", "import objc, Metal")),
         (
