@@ -288,7 +288,7 @@ class _Outgoing:
 
     def __init__(self, data: memoryview, fds: list[OwnedFd]) -> None:
         self._data = data
-        self._fds = fds
+        self._fds: list[OwnedFd] = fds
         self._owned = False
 
     def keep(self) -> None:
