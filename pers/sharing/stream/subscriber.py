@@ -360,7 +360,7 @@ class _Session:
         self.has_ended = False
         self._address = address
         self._manager = manager
-        self._policy = policy
+        self._policy: Policy = policy
         self._side = SubscriberSide(address.name)
         self._generations: dict[int, Imported] = {}
         self._notices: deque[Frame] = deque()
@@ -489,6 +489,7 @@ class _Session:
     def take(self) -> _Reading | None:
         """Open the next frame that is there, or return None; raise when none can come any more."""
         self._listen()
+        self._close_before(self._notices[0].generation if self._notices else max(self._generations))
         while self._notices:
             notice = self._notices.popleft() if self._policy == "every" else self._notices.pop()
             if self._policy == "latest":
