@@ -1,4 +1,7 @@
-"""Single calls of pers beside the same calls of wgpu-py: what the layer costs."""
+"""Single calls of pers beside the same calls of wgpu-py: what the layer costs.
+
+moderngl and slangpy take part where a call of theirs does the same; they are held against no mark.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.calls_peers import ModernGLCalls, SlangPyCalls
 from benchmarks.core import (
     MODERNGL,
     PERS,
@@ -47,10 +51,14 @@ def _open(lab: Lab, point: Point, scale: Scale) -> Generator[Sequence[Entrant]]:
         entrants.append(RawCalls(lab.wgpu, calls).contender(point.label))
     else:
         entrants.append(lab.missing(WGPU))
-    for library in (MODERNGL, SLANGPY):
-        entrants.append(lab.missing(library, "its calls do other things than WebGPU's"))
+    gl = ModernGLCalls(lab.moderngl, calls, SMALL, CONTENTS, SIDE) if lab.moderngl else None
+    entrants.append(gl.entrant(point.label) if gl else lab.missing(MODERNGL))
+    slang = SlangPyCalls(lab.slangpy, calls, SMALL, CONTENTS) if lab.slangpy else None
+    entrants.append(slang.entrant(point.label) if slang else lab.missing(SLANGPY))
     yield entrants
     ours.close()
+    if gl:
+        gl.close()
 
 
 Steps = tuple[Callable[[], None], Callable[[], None], Callable[[], None], Callable[[], None]]
@@ -378,7 +386,7 @@ _ROADS_OF_WGPU = {row[0]: row[3] for row in CALL_TABLE}
 
 CALLS = Benchmark(
     name="calls",
-    title="single calls: pers beside the same call of wgpu-py",
+    title="single calls: pers beside the same call of its peers",
     axis="",
     points=_points,
     open=_open,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -64,6 +65,10 @@ def carry_out(request: Request) -> Report:
         raise CannotRunError(str(error)) from error
     if request.plot is not None:
         _check_plot(request.plot)
+    for path in filter(None, (request.json, request.plot)):
+        _check_file(path)
+    if not 0 <= (request.minutes or 0) < math.inf:
+        raise CannotRunError(f"--minutes must be 0 or more, not {request.minutes}")
     scale = Scale.for_tests() if request.quick else Scale()
     if request.minutes is not None:
         scale = attrs.evolve(scale, minutes=request.minutes)
@@ -84,17 +89,27 @@ def _check_plot(path: Path) -> None:
         raise CannotRunError("plots need matplotlib; pip install 'pers[bench]'")
 
 
+def _check_file(path: Path) -> None:
+    """Refuse early what could not be written in the end."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        existed = path.exists()
+        path.open("ab").close()
+        if not existed:
+            path.unlink()
+    except OSError as error:
+        raise CannotRunError(f"cannot write {path}: {error.strerror}") from error
+
+
 def _write(request: Request, report: Report) -> None:
     try:
         if request.json is not None:
-            request.json.parent.mkdir(parents=True, exist_ok=True)
             text = json.dumps(report.to_json(), indent=1, allow_nan=False)
             request.json.write_text(text + "\n", encoding="utf-8")
             print(request.json)
         if request.plot is not None:
             from benchmarks.plot import plot
 
-            request.plot.parent.mkdir(parents=True, exist_ok=True)
             plot(report, request.plot)
             print(request.plot)
     except OSError as error:

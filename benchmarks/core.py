@@ -169,6 +169,7 @@ class Series:
         samples: One number for each round, per operation.
         problem: What was wrong, or why it is not available.
         extra: Other numbers that the contender left.
+        stored: The distribution, where it comes from a file, which has no samples.
     """
 
     benchmark: str
@@ -179,6 +180,7 @@ class Series:
     samples: list[float] = attrs.field(factory=list[float])
     problem: str = ""
     extra: dict[str, float] = attrs.field(factory=dict[str, float])
+    stored: Summary | None = None
 
     @property
     def name(self) -> str:
@@ -188,7 +190,9 @@ class Series:
     @property
     def summary(self) -> Summary | None:
         """The distribution, or None when nothing may be said: wrong content wins nothing."""
-        return summarize(self.samples) if self.status == "measured" and self.samples else None
+        if self.status != "measured":
+            return None
+        return summarize(self.samples) if self.samples else self.stored
 
 
 def summarize(samples: Sequence[float]) -> Summary:

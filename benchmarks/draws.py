@@ -24,7 +24,7 @@ from benchmarks.core import (
 from benchmarks.draws_moderngl import ModernGLDraws
 from benchmarks.draws_pers import PersDraws
 from benchmarks.draws_raw import RawDraws
-from benchmarks.lab import Lab
+from benchmarks.lab import SLANGPY_DRAWS, Lab
 from benchmarks.scene import Scene
 
 __all__ = ["DRAWS", "RECORDING"]
@@ -57,7 +57,7 @@ def _open(lab: Lab, point: Point, scale: Scale) -> Generator[Sequence[Entrant]]:
         entrants += _contenders(MODERNGL, peer.frames(), scene, peer.check)
     else:
         entrants.append(lab.missing(MODERNGL))
-    entrants.append(lab.missing(SLANGPY, "measured for its transfers only"))
+    entrants.append(lab.missing(SLANGPY, SLANGPY_DRAWS))
     yield entrants
     ours.close()
 
@@ -78,8 +78,8 @@ def _open_recording(lab: Lab, point: Point, scale: Scale) -> Generator[Sequence[
         ]
     else:
         entrants.append(lab.missing(WGPU))
-    for library in (MODERNGL, SLANGPY):
-        entrants.append(lab.missing(library, "it draws at once, or is measured otherwise"))
+    entrants.append(lab.missing(MODERNGL, "OpenGL draws at once; it records nothing"))
+    entrants.append(lab.missing(SLANGPY, SLANGPY_DRAWS))
     yield entrants
     ours.close()
 

@@ -113,19 +113,16 @@ class PersDraws:
         }
         if DRAW_FEATURE in self._device.features or not self._lab.draws:
             found["multi_draw_indirect"] = self._frame_by_indirect_draws
-        if self._has_draw_many():
-            found["draw_many"] = self._frame_by_draw_many
+        found["draw_many"] = self._frame_by_draw_many
         return found
 
     def recordings(self) -> dict[str, Work]:
         """Return what records draws of data that is on the GPU."""
-        found: dict[str, Work] = {
+        return {
             "set_bind_group + draw": self._record_loop,
             "bundle": self._record_bundle,
+            "draw_many": self._record_draw_many,
         }
-        if self._has_draw_many():
-            found["draw_many"] = self._record_draw_many
-        return found
 
     def check(self) -> None:
         """Compare the picture."""
@@ -177,17 +174,11 @@ class PersDraws:
 
     def _frame_by_draw_many(self) -> None:
         with self._uniforms.begin_update() as update:
-            push_many = getattr(update, "push_many", None)
-            if push_many is not None:
-                offsets = push_many(self._scene.records)
-            else:
-                self._scene.fill(update.as_array(np.float32, self._spaced.shape))
-                offsets = update.offset + self._stride * np.arange(self._scene.objects)
+            offsets = update.push_many(self._scene.records)
         encoder = self._device.create_command_encoder()
         with encoder.begin_render_pass(self._frame, clear_color=CLEAR) as draws:
             draws.set_pipeline(self._uniform_pipeline)
-            draw_many = getattr(draws, "draw_many")  # noqa: B009
-            draw_many(self._draws, bind_group=self._group, dynamic_offsets=offsets)
+            draws.draw_many(self._draws, bind_group=self._group, dynamic_offsets=offsets)
         self._device.queue.submit([encoder.finish()]).wait()
 
     def _frame_by_bundle(self) -> None:
@@ -236,9 +227,8 @@ class PersDraws:
         encoder = self._device.create_command_encoder()
         with encoder.begin_render_pass(self._frame, clear_color=CLEAR) as draws:
             draws.set_pipeline(self._uniform_pipeline)
-            draw_many = getattr(draws, "draw_many")  # noqa: B009
             offsets = self._stride * np.arange(self._scene.objects)
-            draw_many(self._draws, bind_group=self._fixed_group, dynamic_offsets=offsets)
+            draws.draw_many(self._draws, bind_group=self._fixed_group, dynamic_offsets=offsets)
         self._recorded = encoder.finish()
 
     def _bind_and_draw(self, draws: IRenderCommands, group: IBindGroup, first: int) -> None:
@@ -246,11 +236,6 @@ class PersDraws:
         for offset in range(first, first + stride * count, stride):
             draws.set_bind_group(0, group, (offset,))
             draws.draw(3)
-
-    def _has_draw_many(self) -> bool:
-        encoder = self._device.create_command_encoder()
-        with encoder.begin_render_pass(self._frame) as draws:
-            return hasattr(draws, "draw_many")
 
 
 def _alignment(lab: Lab) -> int:

@@ -30,7 +30,7 @@ from benchmarks.core import (
     Point,
     Scale,
 )
-from benchmarks.lab import Lab
+from benchmarks.lab import SLANGPY_DRAWS, Lab
 from benchmarks.peers.moderngl_peer import ModernGL
 from benchmarks.peers.raw_wgpu import RawWgpu
 from benchmarks.scene import (
@@ -232,7 +232,7 @@ def _opener(measure: Measure) -> Callable[[Lab, Point, Scale], Any]:
         for library in (WGPU, MODERNGL):
             if library not in loops:
                 entrants.append(lab.missing(library))
-        entrants.append(lab.missing(SLANGPY, "measured for its transfers only"))
+        entrants.append(lab.missing(SLANGPY, SLANGPY_DRAWS))
         yield entrants
         for frames in loops.values():
             frames.close()

@@ -26,13 +26,15 @@ from benchmarks.peers.slangpy_peer import SlangPy
 from pers import IBuffer, IRenderDevice, ITexture
 from pers.backends.webgpu import WebGPUDevice
 
-__all__ = ["Lab"]
+__all__ = ["SLANGPY_DRAWS", "Lab"]
 
 PACKAGES = ("pers", "wgpu", "numpy", "anyio", "trio", "moderngl", "slangpy")
 PeerT = TypeVar("PeerT", RawWgpu, ModernGL, SlangPy)
 
 DRAW_FEATURE = "indirect-first-instance"
 """Lets indirect draws number their instances."""
+SLANGPY_DRAWS = "its pipelines and passes are not measured: only buffers, copies and submits are"
+"""Why slangpy takes no part where something is drawn."""
 MAP_FEATURE = "mappable-primary-buffers"
 """Lets buffers that the GPU uses be mapped: no copy where CPU and GPU share memory."""
 

@@ -46,7 +46,7 @@ def _open(lab: Lab, point: Point, scale: Scale) -> Generator[Sequence[Entrant]]:
     entrants = _contenders(ours)
     entrants += _contenders(RawMaps(lab.wgpu, size, maps)) if lab.wgpu else [lab.missing(WGPU)]
     for library in (MODERNGL, SLANGPY):
-        entrants.append(lab.missing(library, "it maps no buffers"))
+        entrants.append(lab.missing(library, "its buffers cannot be mapped from Python"))
     yield entrants
     ours.close()
 

@@ -1,16 +1,19 @@
 """Memory over time: does a program that runs for long stay as large as it was?
 
 Frames, uploads and readbacks go on for ``--minutes``. The libraries take turns of a second or
-less, and what the process grows by in a turn is put down to the library whose turn it was.
+less, and what the process grows by in a turn is put down to the library whose turn it was: memory
+that is in RAM, and the memory blocks that Python holds, for each frame.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import attrs
 import numpy as np
 
 from benchmarks.core import (
@@ -26,13 +29,13 @@ from benchmarks.core import (
     WrongContentError,
 )
 from benchmarks.frame_loop import open_frames
-from benchmarks.lab import Lab
+from benchmarks.lab import SLANGPY_DRAWS, Lab
 from benchmarks.payload import Payload
 from benchmarks.scene import Scene
 from benchmarks.sizes import MIB
 from pers import BufferUsage, DeviceBuffer
 
-__all__ = ["MEMORY", "drift", "resident_bytes"]
+__all__ = ["MEMORY", "Growth", "blocks_per_frame", "drift", "resident_bytes"]
 
 OBJECTS = 1000
 FRAMES_A_TURN = 20
@@ -61,6 +64,26 @@ def drift(growth: Sequence[float]) -> float:
     counted = np.asarray(growth[int(len(growth) * WARM_UP) :], float)
     part = max(1, len(counted) // 4)
     return float(np.median(counted[-part:]) - np.median(counted[:part]))
+
+
+@attrs.frozen
+class Growth:
+    """What a library's turns added so far."""
+
+    nbytes: float = 0.0
+    blocks: int = 0
+    frames: int = 0
+
+    def after(self, nbytes: float, blocks: int) -> Growth:
+        """Return it after another turn."""
+        return Growth(self.nbytes + nbytes, self.blocks + blocks, self.frames + FRAMES_A_TURN)
+
+
+def blocks_per_frame(growth: Sequence[Growth]) -> float:
+    """Return how many blocks a frame left behind after the warm-up, to a hundredth."""
+    frames = drift([float(each.frames) for each in growth])
+    blocks = drift([float(each.blocks) for each in growth])
+    return round(blocks / frames, 2) if frames else 0.0
 
 
 def _points(lab: Lab, scale: Scale) -> list[Point]:
@@ -107,7 +130,7 @@ def _open(lab: Lab, point: Point, scale: Scale) -> Generator[Sequence[Entrant]]:
     ]
     for library in LIBRARIES:
         if library not in loops:
-            entrants.append(lab.missing(library, "measured for its transfers only"))
+            entrants.append(lab.missing(library, SLANGPY_DRAWS))
     yield entrants
     for frames in loops.values():
         frames.close()
@@ -129,16 +152,18 @@ def _watch(benchmark: str, point: Point, entrants: Sequence[Entrant], scale: Sca
                    problem="this system does not tell a process its size")
             for each in contenders
         ]  # fmt: skip
-    growth = {each.library: 0.0 for each in contenders}
-    history: dict[str, list[tuple[float, float]]] = {each.library: [] for each in contenders}
+    growth = {each.library: Growth() for each in contenders}
+    history: dict[str, list[tuple[float, Growth]]] = {each.library: [] for each in contenders}
     start = time.monotonic()
     seconds = scale.minutes * 60
     next_sample = 0.0
     while (elapsed := time.monotonic() - start) < seconds or not history[PERS]:
         for each in contenders:
+            blocks = sys.getallocatedblocks()
             each.run()
+            blocks = sys.getallocatedblocks() - blocks
             now = resident_bytes() or before
-            growth[each.library] += now - before
+            growth[each.library] = growth[each.library].after(now - before, blocks)
             before = now
         if elapsed >= next_sample:
             for each in contenders:
@@ -150,7 +175,7 @@ def _watch(benchmark: str, point: Point, entrants: Sequence[Entrant], scale: Sca
 
 
 def _series(
-    benchmark: str, contender: Contender, history: Sequence[tuple[float, float]]
+    benchmark: str, contender: Contender, history: Sequence[tuple[float, Growth]]
 ) -> list[Series]:
     try:
         contender.check()
@@ -160,10 +185,11 @@ def _series(
                        problem=str(error))]  # fmt: skip
     found = [
         Series(benchmark, Point(f"{seconds:.1f} s", seconds), contender.library, contender.road,
-               samples=[grown])
+               samples=[grown.nbytes])
         for seconds, grown in history
     ]  # fmt: skip
-    found[-1].extra["drift"] = drift([grown for _, grown in history])
+    found[-1].extra["drift"] = drift([grown.nbytes for _, grown in history])
+    found[-1].extra["blocks_per_frame"] = blocks_per_frame([grown for _, grown in history])
     return found
 
 

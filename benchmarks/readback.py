@@ -100,16 +100,15 @@ def _pers(lab: Lab, payload: Payload, out: Any) -> Generator[list[Contender]]:
 
     def into() -> None:
         copy_to_readback()
-        readback.read_into_blocking(out)  # type: ignore[attr-defined, unused-ignore]
+        readback.read_into_blocking(out)
         result.keep(out)
 
     roads: dict[str, Callable[[], None]] = {
         "read_array": zero_copy,
         "read_array, copy=True": with_copy,
         "ReadbackBuffer": reused,
+        "ReadbackBuffer.read_into": into,
     }
-    if hasattr(readback, "read_into_blocking"):
-        roads["ReadbackBuffer.read_into"] = into
     try:
         yield [
             Contender(PERS, road, run, result.check, prepare, result.release)

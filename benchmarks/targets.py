@@ -264,6 +264,8 @@ def _maps(found: Found) -> Iterator[Target]:
 
 def _flatness(found: Found) -> Iterator[Target]:
     yield _extra(found, "memory", "drift", "memory over the run, after warm-up", 2.0**20, "bytes")
+    what = "memory blocks for each frame of the run, after warm-up"
+    yield _extra(found, "memory", "blocks_per_frame", what, None, "blocks", 0.0)
     what = "stalls of a DynamicBuffer with 3 frames in flight"
     yield _extra(found, "frame-blocks", "stalls", what, 0.0, "stalls", 0.0)
     what = "memory blocks that a frame leaves behind"

@@ -27,7 +27,7 @@ from benchmarks.core import (
     Point,
     Scale,
 )
-from benchmarks.lab import MAP_FEATURE, Lab
+from benchmarks.lab import MAP_FEATURE, SLANGPY_DRAWS, Lab
 from benchmarks.payload import expect_equal
 from benchmarks.peers.moderngl_peer import ModernGL
 from benchmarks.peers.raw_wgpu import RawWgpu
@@ -146,7 +146,7 @@ def _open(lab: Lab, point: Point, scale: Scale) -> Generator[Sequence[Entrant]]:
         entrants.append(ModernGLUniforms(lab.moderngl, case, values).contender())
     else:
         entrants.append(lab.missing(MODERNGL))
-    entrants.append(lab.missing(SLANGPY, "measured for its transfers only"))
+    entrants.append(lab.missing(SLANGPY, SLANGPY_DRAWS))
     yield entrants
     ours.close()
 

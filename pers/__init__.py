@@ -3,10 +3,16 @@
 Everything public is here; `docs/` explains it.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from pers._open import (
     list_adapters,
     open_device,
     open_device_async,
+    open_share_manager,
 )
 from pers.buffers import (
     BeltStats,
@@ -37,13 +43,24 @@ from pers.errors import (
     BufferStateError,
     BufferUsageError,
     DeviceLostError,
+    DeviceMismatchError,
+    InvalidTextureHandleError,
     MapAbortedError,
     MappedViewsError,
+    MetalApiError,
+    MetalInitializationError,
+    OperationNotSupportedError,
     OutOfMemoryError,
+    PeerLostError,
     PerformanceWarning,
     PersError,
+    ProtocolError,
     RingFullError,
+    ShareError,
+    TextureAccessError,
     ValidationError,
+    VulkanApiError,
+    VulkanInitializationError,
     WaitTimeoutError,
 )
 from pers.graphics import (
@@ -88,6 +105,36 @@ from pers.graphics import (
     VertexAttribute,
     VertexLayout,
 )
+from pers.sharing import (
+    BufferAccess,
+    BufferHandle,
+    EventHandle,
+    FenceHandle,
+    HostBufferHandle,
+    HostTextureHandle,
+    MetalEventHandle,
+    MetalTextureHandle,
+    OwnedFd,
+    SemaphoreHandle,
+    SemaphoreKind,
+    ShareCapabilities,
+    SharedBuffer,
+    SharedEvent,
+    SharedFence,
+    SharedSemaphore,
+    SharedTexture,
+    SyncPoint,
+    TextureAccess,
+    TextureHandle,
+    TextureShareManager,
+    VulkanBufferHandle,
+    VulkanTextureHandle,
+    Win32TextureHandle,
+)
+
+if TYPE_CHECKING:
+    from pers.backends.host import HostTextureShareManager
+    from pers.backends.webgpu.sharing import WebGPUTextureShareManager
 
 __version__ = "0.1.0"
 
@@ -97,8 +144,10 @@ __all__ = [
     "BindGroupLayout",
     "BindingLayout",
     "BlendState",
+    "BufferAccess",
     "BufferBinding",
     "BufferDesc",
+    "BufferHandle",
     "BufferLimits",
     "BufferRangeError",
     "BufferState",
@@ -114,10 +163,16 @@ __all__ = [
     "DeviceLimits",
     "DeviceLostError",
     "DeviceLostInfo",
+    "DeviceMismatchError",
     "DynamicBuffer",
     "DynamicBufferStats",
     "DynamicUpdate",
     "ErrorScope",
+    "EventHandle",
+    "FenceHandle",
+    "HostBufferHandle",
+    "HostTextureHandle",
+    "HostTextureShareManager",
     "IBindGroup",
     "IBuffer",
     "IBufferFactory",
@@ -139,13 +194,22 @@ __all__ = [
     "ISurface",
     "ITexture",
     "ImmediateStagingBuffer",
+    "InvalidTextureHandleError",
     "MapAbortedError",
     "MapMode",
     "MappedRange",
     "MappedViewsError",
+    "MetalApiError",
+    "MetalEventHandle",
+    "MetalInitializationError",
+    "MetalTextureHandle",
+    "OperationNotSupportedError",
     "OutOfMemoryError",
+    "OwnedFd",
+    "PeerLostError",
     "PerformanceWarning",
     "PersError",
+    "ProtocolError",
     "ReadbackBuffer",
     "ReadbackStats",
     "ReadbackStream",
@@ -153,21 +217,54 @@ __all__ = [
     "RenderPipelineDescriptor",
     "RingFullError",
     "SamplerDescriptor",
+    "SemaphoreHandle",
+    "SemaphoreKind",
     "ShaderStage",
+    "ShareCapabilities",
+    "ShareError",
+    "SharedBuffer",
+    "SharedEvent",
+    "SharedFence",
+    "SharedSemaphore",
+    "SharedTexture",
     "StagingBelt",
     "Submission",
+    "SyncPoint",
     "TexelCopyBufferInfo",
     "TexelCopyTextureInfo",
+    "TextureAccess",
+    "TextureAccessError",
     "TextureDescriptor",
     "TextureFormat",
+    "TextureHandle",
     "TextureRows",
+    "TextureShareManager",
     "TextureUsage",
     "ValidationError",
     "VertexAttribute",
     "VertexLayout",
+    "VulkanApiError",
+    "VulkanBufferHandle",
+    "VulkanInitializationError",
+    "VulkanTextureHandle",
     "WaitTimeoutError",
+    "WebGPUTextureShareManager",
+    "Win32TextureHandle",
     "__version__",
     "list_adapters",
     "open_device",
     "open_device_async",
+    "open_share_manager",
 ]
+
+# Found when they are used, since their backends load what not every program needs.
+_MANAGERS = {
+    "HostTextureShareManager": "pers.backends.host",
+    "WebGPUTextureShareManager": "pers.backends.webgpu.sharing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MANAGERS:
+        return getattr(importlib.import_module(_MANAGERS[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import anyio.to_thread
 
 from pers._checks import items_of, of_type
-from pers.errors import BackendUnavailableError, ValidationError
+from pers.errors import BackendUnavailableError, ShareError, ValidationError
 from pers.graphics.interfaces import IRenderDevice
 from pers.graphics.types import DeviceInfo
+from pers.sharing.manager import ShareManager
 
-__all__ = ["list_adapters", "open_device", "open_device_async"]
+__all__ = ["list_adapters", "open_device", "open_device_async", "open_share_manager"]
 
 BACKENDS = ("webgpu", "null")
+SHARE_BACKENDS = ("vulkan", "metal", "webgpu", "host")
+
+_log = logging.getLogger(__name__)
 
 
 def list_adapters() -> list[DeviceInfo]:
@@ -90,3 +95,73 @@ def _mapping(limits: Mapping[str, int] | None) -> Mapping[str, int]:
     if not isinstance(limits, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ValidationError(f"open_device takes limits as a dict, not {limits!r}")
     return limits
+
+
+def open_share_manager(device: IRenderDevice | None = None, backend: str = "auto") -> ShareManager:
+    """Open the best manager of shared textures that works here; its `choice` says why that one.
+
+    Args:
+        device: The render device whose textures are to be shared; None when there is none.
+        backend: ``auto``, or one of ``vulkan``, ``metal``, ``webgpu`` (needs `device`), ``host``.
+
+    Raises:
+        BackendUnavailableError: There is no such backend.
+        ShareError: The backend that was asked for cannot run here.
+        ValidationError: The backend needs a device, or takes none.
+    """
+    if backend == "auto":
+        return _best_share_manager(device)
+    if backend not in SHARE_BACKENDS:
+        raise BackendUnavailableError(
+            f"there is no backend {backend!r} for sharing; "
+            f"choose auto or one of {', '.join(SHARE_BACKENDS)}"
+        )
+    if (device is None) is (backend == "webgpu"):
+        raise ValidationError(
+            "the webgpu backend shares the textures of a device; pass one, or choose another "
+            "backend"
+            if device is None
+            else f"the {backend} backend has a device of its own; pass none, or choose webgpu"
+        )
+    manager = _share_manager(device, backend)
+    manager.choice = f"{backend} was asked for"
+    return manager
+
+
+def _best_share_manager(device: IRenderDevice | None) -> ShareManager:
+    if device is not None:
+        manager = _share_manager(device, "webgpu")
+        manager.choice = "webgpu, since it shares the textures of the device that was given"
+        return manager
+    refused: list[str] = []
+    for backend in ("vulkan", "metal"):
+        try:
+            manager = _share_manager(None, backend)
+        except ShareError as error:
+            refused.append(f"not {backend}: {error}")
+        else:
+            break
+    else:
+        backend, manager = "host", _share_manager(None, "host")
+    manager.choice = "; ".join([f"{backend}, the first that works here", *refused])
+    _log.info("sharing through %s", manager.choice)
+    return manager
+
+
+def _share_manager(device: IRenderDevice | None, backend: str) -> ShareManager:
+    if backend == "vulkan":
+        from pers.backends.vulkan import VulkanTextureShareManager
+
+        return VulkanTextureShareManager()
+    if backend == "metal":
+        from pers.backends.metal import MetalTextureShareManager
+
+        return MetalTextureShareManager()
+    if backend == "host":
+        from pers.backends.host import HostTextureShareManager
+
+        return HostTextureShareManager()
+    from pers.backends.webgpu.sharing import WebGPUTextureShareManager
+
+    assert device is not None
+    return WebGPUTextureShareManager(device)

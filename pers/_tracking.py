@@ -59,16 +59,18 @@ class UsageTag:
         return not self.is_recorded and (last is None or last.has_ended)
 
 
+_new_lock = type(threading.RLock())  # without the function that chooses the type each time
+
+
 class Guard:
     """Notices two threads inside one resource; re-entrant on one thread."""
 
-    __slots__ = ("_name", "lock", "release")
+    __slots__ = ("_name", "lock")
 
     def __init__(self, name: str) -> None:
-        self.lock = threading.RLock()
-        """What `acquire` takes; where that would take too long, take it without blocking."""
-        self.release = self.lock.release
-        """Leave."""
+        self.lock = _new_lock()
+        """What `acquire` takes and is released to leave. Where `acquire` would take too long,
+        take it without blocking."""
         self._name = name
 
     def __enter__(self) -> None:

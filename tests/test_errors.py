@@ -551,7 +551,9 @@ def _of_fields() -> dict[str, Callable[[Toys, Any], object]]:
     ]
     for kind, good, use in kinds:
         for attribute in kind.__attrs_attrs__:  # type: ignore[attr-defined]
-            calls[f"{kind.__name__}.{attribute.name}"] = field(kind, attribute.name, good, use)
+            if attribute.init:
+                name = attribute.name
+                calls[f"{kind.__name__}.{name}"] = field(kind, name, good, use)
     return calls
 
 

@@ -31,6 +31,8 @@ class SlangPy:
         except ImportError as error:
             raise PeerMissingError(f"not installed ({error})") from error
         self.module: Any = slangpy
+        usage = slangpy.BufferUsage
+        self._usage = usage.unordered_access | usage.copy_source | usage.copy_destination
         try:
             with _quiet():
                 self.device: Any = _open(slangpy, gpu_name)
@@ -43,9 +45,11 @@ class SlangPy:
 
     def buffer(self, size: int) -> Any:
         """Make a buffer on the GPU."""
-        usage = self.module.BufferUsage
-        flags = usage.unordered_access | usage.copy_source | usage.copy_destination
-        return self.device.create_buffer(size=size, usage=flags)
+        return self.device.create_buffer(size=size, usage=self._usage)
+
+    def buffer_with(self, contents: npt.NDArray[Any]) -> Any:
+        """Make a buffer on the GPU with contents."""
+        return self.device.create_buffer(data=contents, usage=self._usage)
 
     def upload(self, buffer: Any, offset: int, data: npt.NDArray[np.uint8]) -> None:
         """Record and submit an upload."""

@@ -7,13 +7,17 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from pers._checks import whole_number
 from pers.buffers.belt_chunk import StagingChunk
 from pers.buffers.belt_jobs import BufferJob, Job, TextureJob
 from pers.buffers.belt_memory import SMALLEST_CHUNK, MapWait, Others, Place, StagingMemory, Waits
 from pers.buffers.belt_stats import BeltStats, Tally
+from pers.buffers.core import Buffer
 from pers.buffers.interfaces import IBuffer
-from pers.buffers.types import COPY_ALIGNMENT
+from pers.buffers.mapped_range import is_plain
+from pers.buffers.types import COPY_ALIGNMENT, BufferUsage
 from pers.buffers.view import check_encoder
 from pers.errors import BufferRangeError, RingFullError
 from pers.textures import ITexture
@@ -36,6 +40,8 @@ PART = 256 * 1024 * 1024
 """Staged uploads without an encoder go in parts of this many bytes, so that the GPU copies one
 while the next is written. Smaller parts lose more to maps and submits than they gain."""
 
+
+_COPY_DST = int(BufferUsage.COPY_DST)
 
 DIRECT_FROM = 128 * 1024
 """From this many bytes on, writing the target's own memory is always the fastest way. A smaller
@@ -81,7 +87,9 @@ class StagingBelt:
         self._has_queue_writes = self._is_submitting = False
         self._is_alone = True
         """Whether nothing was uploaded since the last submit."""
-        self._queue_writes, self._staged, self._direct = Tally(), Tally(), Tally()
+        self._staged, self._direct = Tally(), Tally()
+        self._queue_writes = Tally()
+        """Counted under the queue's lock, which is held for a write anyway."""
         self._stalls = 0
         _lose_with(self, device)
 
@@ -89,7 +97,7 @@ class StagingBelt:
     def stats(self) -> BeltStats:
         """What it holds and did so far."""
         self._device.poll()
-        with self._lock:
+        with self._queue.lock, self._lock:
             memory = self._memory
             memory.recycle()
             roads = (self._queue_writes, self._staged, self._direct)
@@ -143,11 +151,10 @@ class StagingBelt:
             RingFullError: The budget is used up by copies that this thread recorded but did not
                 submit, which no waiting can change. What other threads recorded is waited for.
         """
+        if encoder is None and self._at_once(data, target, offset):
+            return None
         job = self._job(data, target, offset, encoder)
-        if self._quickly(job, encoder):
-            if job.nbytes < SUBMIT_AT_ONCE:
-                return None
-        else:
+        if not self._quickly(job, encoder):
             for part in self._parts(job, encoder):
                 waits = self._stage(part, encoder)
                 while waits is not None:
@@ -165,9 +172,11 @@ class StagingBelt:
     ) -> Submission | None:
         """The same as `upload`, but only the task waits while the budget is used up.
 
-        Cancelled while it waits, it leaves the target as it was, or, when it is larger than 64 MiB
-        and has no encoder, with the first parts of the data in it.
+        Cancelled while it waits, it leaves the target as it was, or, when it is larger than 256
+        MiB and has no encoder, with the first parts of the data in it.
         """
+        if encoder is None and self._at_once(data, target, offset):
+            return None
         job = self._job(data, target, offset, encoder)
         if not self._quickly(job, encoder):
             for part in self._parts(job, encoder):
@@ -191,6 +200,8 @@ class StagingBelt:
             RingFullError: The budget is used up for now.
             BufferRangeError: The data is larger than the budget.
         """
+        if encoder is None and self._at_once(data, target, offset):
+            return None
         job = self._job(data, target, offset, encoder)
         if not self._quickly(job, encoder):
             self._check_budget(job)
@@ -278,6 +289,37 @@ class StagingBelt:
 
     # One upload.
 
+    def _at_once(self, data: Any, target: IBuffer | ITexture, offset: int) -> bool:
+        """Have the queue write small data, in as few steps as possible; False if it may not.
+
+        Whatever is unusual or wrong is left to `_job` and `_quickly`, which find out what it is:
+        this is for frames with hundreds of uploads, where each step counts.
+        """
+        if type(data) is bytes or type(data) is bytearray:
+            data = np.frombuffer(data, np.uint8)
+        core = target if type(target) is Buffer else getattr(target, "_stands_on", None)
+        if type(core) is not Buffer or type(offset) is not int or not is_plain(data):
+            return False
+        nbytes: int = data.nbytes
+        if (
+            nbytes > QUEUE_WRITE_LIMIT
+            or (offset | nbytes) % COPY_ALIGNMENT
+            or not 0 <= offset <= core.desc.size - nbytes
+            or core.owner is not self._device
+            or not core.usage_bits & _COPY_DST
+            or not core.is_usable
+            or self._encoder is not None
+            or (core.writes_directly and (self._is_alone or nbytes >= DIRECT_FROM))
+        ):
+            return False
+        self._is_alone = False
+        queue = self._queue
+        with queue.lock:
+            queue.write_checked(core, offset, data, nbytes)
+            self._queue_writes.add(nbytes)
+        self._has_queue_writes = True
+        return True
+
     def _job(
         self,
         data: Any,
@@ -307,7 +349,7 @@ class StagingBelt:
             if is_first and nbytes <= QUEUE_WRITE_LIMIT:
                 job.write(self._queue)
                 self._has_queue_writes = True
-                with self._lock:
+                with self._queue.lock:
                     self._queue_writes.add(nbytes)
                 return True
         with self._lock:

@@ -124,7 +124,8 @@ class BufferJob:
         data = self._data
         if data.dtype is not _BYTE or data.ndim != 1 or not data.flags.c_contiguous:
             data = as_bytes_array(data, "upload")
-        queue.write_checked(self.core, self.offset, data)
+        with queue.lock:
+            queue.write_checked(self.core, self.offset, data, self.nbytes)
 
     def write_directly(self) -> bool:
         """Write the bytes to the target's own memory; False when that is not possible now."""

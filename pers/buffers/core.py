@@ -105,6 +105,7 @@ class BufferOwner(Protocol):
 
 # Plain numbers are many times faster than flags.
 _MAP_BITS = int(MAP_USAGES)
+_READY = BufferState.READY  # and looking a member up in its class costs as much as a call
 _MAP_PARTNERS = (
     (int(BufferUsage.MAP_READ), int(BufferUsage.COPY_DST)),
     (int(BufferUsage.MAP_WRITE), int(BufferUsage.COPY_SRC)),
@@ -118,7 +119,7 @@ def check_creation(desc: BufferDesc, limits: BufferLimits, *, mappable: bool) ->
         BufferUsageError: The usages cannot be combined, or do not fit the method called.
         BufferRangeError: The size is above the limit.
     """
-    usage = int(desc.usage)
+    usage = desc.usage_bits
     if mappable and not (usage & _MAP_BITS or desc.mapped_at_creation):
         raise BufferUsageError(
             f"{_name(desc.debug_name)} asks for no mapping (usage {usage_names(desc.usage)}); "
@@ -180,10 +181,14 @@ class IBufferView(IBuffer):
 class Buffer(IBuffer):
     """A buffer without CPU access, on any backend."""
 
+    # What holds for most buffers, or until something happens, is left to the class.
+
     _state = BufferState.UNINITIALIZED  # what `__del__` sees when construction fails
     native_gone = False
     """Whether the backend was told to destroy it."""
     _claim: Claim | None = None
+    last_write = 0
+    """The serial of the submission that carries out the last write by the queue."""
 
     def __init__(self, desc: BufferDesc, native: NativeBuffer, owner: BufferOwner) -> None:
         """Not called by users; `IBufferFactory` makes buffers."""
@@ -192,16 +197,15 @@ class Buffer(IBuffer):
         """What the backend does for it."""
         self.owner = owner
         """The device that the buffer belongs to."""
-        self.usage_bits = int(desc.usage)
+        self.usage_bits = desc.usage_bits
         """The usage as a plain number, which is many times faster to look at."""
         self._name = _name(desc.debug_name)
         self.guard = Guard(self._name)
-        self._tag = UsageTag()
-        self.last_write = 0
-        """The serial of the submission that carries out the last write by the queue."""
+        self.usage_tag = UsageTag()
+        """Who uses the memory; pools and rings recycle by it. See `exchange_tag`."""
         self.writes_directly = native.writes_directly
         """Whether its memory can be written without a copy by the GPU; see `claim`."""
-        self._state = BufferState.READY
+        self._state = _READY
 
     @property
     def size(self) -> int:
@@ -215,14 +219,9 @@ class Buffer(IBuffer):
     def debug_name(self) -> str:
         return self.desc.debug_name
 
-    @property
-    def usage_tag(self) -> UsageTag:
-        """Who uses the memory; pools and rings recycle by it, and may exchange it."""
-        return self._tag
-
-    @usage_tag.setter
-    def usage_tag(self, tag: UsageTag) -> None:
-        self._tag = tag
+    def exchange_tag(self, tag: UsageTag) -> None:
+        """Have commands that are recorded from now on noted in another tag."""
+        self.usage_tag = tag
         UsageTag.new_epoch()
 
     @property
@@ -241,11 +240,11 @@ class Buffer(IBuffer):
     @property
     def is_usable(self) -> bool:
         """Whether `check_usable` would let it pass at once."""
-        return self._state is BufferState.READY and self._claim is None
+        return self._state is _READY and self._claim is None
 
     def destroy(self) -> None:
         try:
-            if self._tag.recordings:
+            if self.usage_tag.recordings:
                 self._submit_uploads()
         finally:
             guard = self.guard
@@ -254,7 +253,7 @@ class Buffer(IBuffer):
             try:
                 self._destroy("destroyed; create a new one")
             finally:
-                guard.release()
+                guard.lock.release()
 
     def lose(self) -> None:
         """Follow the device into its end: like `destroy`, for the device to call."""
@@ -331,7 +330,7 @@ class Buffer(IBuffer):
 
     def _submit_uploads(self) -> None:
         """Have uploads to the buffer on their way before it cannot be submitted any more."""
-        if self._state is BufferState.READY and self._tag.recordings:
+        if self._state is BufferState.READY and self.usage_tag.recordings:
             self.owner.submit_uploads()
 
     def _destroy(self, reason: str) -> None:
@@ -586,7 +585,24 @@ class MappableBuffer(Buffer, IMappableBuffer):
 
 
 def _name(debug_name: str) -> str:
-    return f"buffer {debug_name!r}"
+    return f"buffer {debug_name!r}" if debug_name else _NO_NAME
+
+
+_NO_NAME = "buffer ''"
+
+
+def core_behind(buffer: object) -> Buffer | None:
+    """Return the backend buffer behind any pers buffer, or None for what is no pers buffer."""
+    while type(buffer) not in _CORES:
+        kind = type(buffer)
+        if kind not in _VIEWS:  # looked at once for each class: an ABC takes its time
+            if isinstance(buffer, Buffer):
+                return buffer
+            if not isinstance(buffer, IBufferView):
+                return None
+            _VIEWS.add(kind)
+        buffer = cast("IBufferView", buffer).inner
+    return cast("Buffer", buffer)
 
 
 def core_buffer(buffer: object, call: str) -> Buffer:
@@ -595,16 +611,10 @@ def core_buffer(buffer: object, call: str) -> Buffer:
     Raises:
         BufferUsageError: `buffer` is no pers buffer.
     """
-    while type(buffer) not in _CORES:
-        kind = type(buffer)
-        if kind not in _VIEWS:  # looked at once for each class: an ABC takes its time
-            if isinstance(buffer, Buffer):
-                return buffer
-            if not isinstance(buffer, IBufferView):
-                raise BufferUsageError(f"{call} takes a pers buffer, not {kind.__name__}")
-            _VIEWS.add(kind)
-        buffer = cast("IBufferView", buffer).inner
-    return cast("Buffer", buffer)
+    core = core_behind(buffer)
+    if core is None:
+        raise BufferUsageError(f"{call} takes a pers buffer, not {type(buffer).__name__}")
+    return core
 
 
 _CORES = {Buffer, MappableBuffer}

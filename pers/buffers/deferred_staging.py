@@ -45,7 +45,7 @@ class DeferredStagingBuffer(StagingBuffer):
         check_factory("DeferredStagingBuffer", factory)
         desc = fixed_usage_desc("DeferredStagingBuffer", desc_or_size, STAGING_USAGE, debug_name)
         self._factory = factory
-        self._inner = factory.create_mappable_buffer(desc)
+        self._stands_on = factory.create_mappable_buffer(desc)
 
     @asynccontextmanager
     async def map_async(
@@ -64,9 +64,9 @@ class DeferredStagingBuffer(StagingBuffer):
             MapAbortedError: The buffer was destroyed in the meantime, or the device was lost.
         """
         start, length = self._check(offset, size)
-        await self._inner.map_async(MapMode.WRITE)
+        await self._stands_on.map_async(MapMode.WRITE)
         try:
-            yield self._inner.mapped_range(start, length)
+            yield self._stands_on.mapped_range(start, length)
         finally:
             self.end_mapping()
 
@@ -74,9 +74,9 @@ class DeferredStagingBuffer(StagingBuffer):
     def map(self, offset: int = 0, size: int | None = None) -> Generator[MappedRange]:
         """The same as `map_async`, but blocks the calling thread."""
         start, length = self._check(offset, size)
-        self._inner.map(MapMode.WRITE)
+        self._stands_on.map(MapMode.WRITE)
         try:
-            yield self._inner.mapped_range(start, length)
+            yield self._stands_on.mapped_range(start, length)
         finally:
             self.end_mapping()
 

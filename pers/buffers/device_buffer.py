@@ -8,7 +8,7 @@ from pers._checks import align_up
 from pers.buffers.interfaces import IBuffer, IBufferFactory
 from pers.buffers.mapped_range import as_bytes_array, is_plain
 from pers.buffers.types import COPY_ALIGNMENT, MAP_USAGES, BufferDesc, BufferUsage, usage_names
-from pers.buffers.view import BufferView, check_factory
+from pers.buffers.view import KNOWN_FACTORIES, BufferView, check_factory
 from pers.errors import BufferUsageError
 
 __all__ = ["DeviceBuffer"]
@@ -21,7 +21,7 @@ _COPY_DST = int(BufferUsage.COPY_DST)
 
 def _fillable(desc: BufferDesc) -> BufferDesc:
     """Add COPY_DST, without which nothing could fill the buffer."""
-    if int(desc.usage) & _COPY_DST:
+    if desc.usage_bits & _COPY_DST:
         return desc
     return BufferDesc(desc.size, desc.usage | BufferUsage.COPY_DST, debug_name=desc.debug_name)
 
@@ -51,12 +51,13 @@ class DeviceBuffer(BufferView[IBuffer]):
         Raises:
             BufferUsageError: No usage, or one that needs CPU access.
         """
-        check_factory("DeviceBuffer", factory)
+        if type(factory) not in KNOWN_FACTORIES:
+            check_factory("DeviceBuffer", factory)
         if isinstance(desc_or_size, BufferDesc):
             desc = desc_or_size
         else:
             desc = BufferDesc(desc_or_size, usage, debug_name=debug_name)
-        mapping = int(desc.usage) & _MAP_BITS
+        mapping = desc.usage_bits & _MAP_BITS
         if mapping or desc.mapped_at_creation:
             raise BufferUsageError(
                 f"DeviceBuffer {desc.debug_name!r} has no CPU access, but was asked for "
@@ -64,7 +65,9 @@ class DeviceBuffer(BufferView[IBuffer]):
                 f"{' mapped_at_creation' if desc.mapped_at_creation else ''}; "
                 "use a staging, readback or dynamic buffer beside it"
             )
-        self._inner = factory.create_buffer(_fillable(desc))
+        if not desc.usage_bits & _COPY_DST:
+            desc = _fillable(desc)
+        self._stands_on = factory.create_buffer(desc)
 
     @classmethod
     def from_array(
@@ -87,18 +90,19 @@ class DeviceBuffer(BufferView[IBuffer]):
         Raises:
             BufferUsageError: No usage, one that needs CPU access, or no plain data.
         """
-        check_factory("DeviceBuffer.from_array", factory)
+        if type(factory) not in KNOWN_FACTORIES:
+            check_factory("DeviceBuffer.from_array", factory)
         data = array
         if not is_plain(array):
             data = as_bytes_array(array, f"DeviceBuffer {debug_name!r}: from_array")
         size = align_up(data.nbytes, COPY_ALIGNMENT)
         desc = BufferDesc(size, usage, debug_name=debug_name)
-        mapping = int(desc.usage) & _MAP_BITS
+        mapping = desc.usage_bits & _MAP_BITS
         if mapping:
             raise BufferUsageError(
                 f"DeviceBuffer {debug_name!r} has no CPU access, but was asked for "
                 f"{usage_names(mapping)}; use a staging or readback buffer"
             )
         self = cls.__new__(cls)
-        self._inner = factory.create_buffer_with_data(_fillable(desc), data)
+        self._stands_on = factory.create_buffer_with_data(_fillable(desc), data)
         return self

@@ -225,7 +225,7 @@ class DynamicBuffer(BufferView[Buffer]):
 
     def destroy(self) -> None:
         self._submit_uploads()  # which cannot be submitted afterwards
-        self._inner.destroy()
+        self._stands_on.destroy()
 
     # What follows is for DynamicUpdate.
 
@@ -235,7 +235,7 @@ class DynamicBuffer(BufferView[Buffer]):
             raise BufferStateError(
                 f"DynamicBuffer {self._name!r}: an update is open already; leave its block first"
             )
-        if self._inner.state is not BufferState.READY:
+        if self._stands_on.state is not BufferState.READY:
             self._refuse()
         tag = self._frames[self._next].tag
         if tag.is_recorded:
@@ -255,7 +255,7 @@ class DynamicBuffer(BufferView[Buffer]):
     def enter_frame(self) -> _Frame:
         """Direct uses of the buffer that are recorded from now on to the current frame."""
         frame = self._frames[self._next]
-        self._inner.usage_tag = frame.tag
+        self._stands_on.exchange_tag(frame.tag)
         return frame
 
     @property
@@ -279,7 +279,7 @@ class DynamicBuffer(BufferView[Buffer]):
             for old in outgrown if keep else ():
                 self._shadow[old.start : old.end] = old.memory[old.start : old.end]
                 # For what was recorded with the smaller buffer before the frame outgrew it.
-                self._inner.owner.write_buffer(old.buffer, base, self._shadow[: old.end])
+                self._stands_on.owner.write_buffer(old.buffer, base, self._shadow[: old.end])
         if not keep:
             return
         nbytes = align_up(used, COPY_ALIGNMENT)
@@ -296,30 +296,31 @@ class DynamicBuffer(BufferView[Buffer]):
             self._staged += 1
             return
         self._submit_uploads()  # or the write would overtake them
-        self._inner.owner.write_buffer(self._inner, base, data)
+        self._stands_on.owner.write_buffer(self._stands_on, base, data)
         self._queue_writes += 1
 
     def _stage(self, base: int, data: npt.NDArray[np.uint8]) -> bool:
         """Upload data through the device's belt, or return False where that has no room."""
-        inner = self._inner
-        tag, inner.usage_tag = inner.usage_tag, self._uploads
+        inner = self._stands_on
+        tag = inner.usage_tag
+        inner.exchange_tag(self._uploads)
         try:
             inner.owner.upload(data, inner, base)
         except RingFullError:
             return False
         finally:
-            inner.usage_tag = tag
+            inner.exchange_tag(tag)
         return True
 
     def _submit_uploads(self) -> None:
         if self._uploads.is_recorded:
-            self._inner.owner.submit_uploads()
+            self._stands_on.owner.submit_uploads()
 
     def _refuse(self) -> None:
         """Raise for a buffer that is no longer there."""
         call = f"DynamicBuffer {self._name!r}: begin_update"
-        self._inner.owner.check_alive(call)
-        self._inner.check_usable(call)
+        self._stands_on.owner.check_alive(call)
+        self._stands_on.check_usable(call)
 
     def _warn_if_short(self) -> None:
         """Warn when the wait is for want of frames, and not because the GPU has too much to do."""
@@ -339,11 +340,11 @@ class DynamicBuffer(BufferView[Buffer]):
         )
 
     def _grow(self, used: int, needed: int) -> None:
-        self._inner.check_usable(f"DynamicBuffer {self._name!r}: growing for a larger frame")
+        self._stands_on.check_usable(f"DynamicBuffer {self._name!r}: growing for a larger frame")
         # Arrays given out in the frame look at its old memory, and are written to until it ends.
         start = self._outgrown[-1].end if self._outgrown else 0
         end = align_up(used, COPY_ALIGNMENT)
-        outgrown = _Outgrown(self._inner, self._shadow, start, end)
+        outgrown = _Outgrown(self._stands_on, self._shadow, start, end)
         # The frame keeps its place, so that offsets given out in it stay right.
         base = self._frames[self._next].base
         self._lay_out(base, align_up(max(needed, 2 * self._frame_size), self._alignment))
@@ -358,7 +359,7 @@ class DynamicBuffer(BufferView[Buffer]):
         inner = core_buffer(self._factory.create_buffer(desc), "DynamicBuffer")
         inner.writes_directly = False  # the GPU may have other frames than the tag in use tells
         self._shadow = _zeros(frame_size, self._name)
-        self._inner, self._frame_size, self._next = inner, frame_size, 0
+        self._stands_on, self._frame_size, self._next = inner, frame_size, 0
         self._frames = [
             _Frame(first_base + index * frame_size) for index in range(self._frame_count)
         ]

@@ -43,4 +43,4 @@ class ImmediateStagingBuffer(StagingBuffer):
             mapped_at_creation=True,
         )
         self._factory = factory
-        self._inner = factory.create_mappable_buffer(desc)
+        self._stands_on = factory.create_mappable_buffer(desc)

@@ -225,11 +225,11 @@ class ReadbackBuffer(BufferView[MappableBuffer]):
     def _is_being_read(self) -> bool:
         """Whether the next copy has to go elsewhere; a destroyed buffer stays, to be refused."""
         if self._hold.slot.is_shared:
-            return self._inner.state is not BufferState.DESTROYED
-        return self._inner.state in (BufferState.MAPPED, BufferState.MAP_PENDING)
+            return self._stands_on.state is not BufferState.DESTROYED
+        return self._stands_on.state in (BufferState.MAPPED, BufferState.MAP_PENDING)
 
     def _keep(self, hold: Hold, contents: Contents) -> None:
-        self._hold, self._inner, self._contents = hold, hold.slot.buffer, contents
+        self._hold, self._stands_on, self._contents = hold, hold.slot.buffer, contents
 
     def _result(self, call: str) -> Result:
         what = f"ReadbackBuffer {self.debug_name!r}: {call}"

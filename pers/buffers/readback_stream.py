@@ -220,7 +220,7 @@ class ReadbackStream:
         hold = self._slots.take(self._size)
         buffer = hold.slot.buffer
         if not isinstance(buffer.usage_tag, _SubmitTag):
-            buffer.usage_tag = _SubmitTag(self)
+            buffer.exchange_tag(_SubmitTag(self))
         what.record(encoder, buffer)
         result = Result(self._slots, hold, what.contents, call)
         self._entries.append(_Entry(tag, result, buffer.usage_tag))

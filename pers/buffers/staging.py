@@ -43,7 +43,7 @@ class StagingBuffer(BufferView[IMappableBuffer]):
             BufferRangeError: It does not fit.
             BufferStateError: The buffer is not mapped.
         """
-        self._inner.mapped_data.write(data, offset)
+        self._stands_on.mapped_data.write(data, offset)
 
     def write_pixels(self, pixels: npt.NDArray[Any], texture: ITexture, offset: int = 0) -> None:
         """Copy pixels into the mapped buffer in the layout that `upload_to` a texture takes.
@@ -59,7 +59,7 @@ class StagingBuffer(BufferView[IMappableBuffer]):
         data = np.asarray(pixels)
         rows = TextureRows(texture.format, texture.width, texture.height, texture.layers)
         rows.check(data, call)
-        memory = self._inner.mapped_data.as_array(np.uint8, start + rows.nbytes)
+        memory = self._stands_on.mapped_data.as_array(np.uint8, start + rows.nbytes)
         rows.view(memory[start:])[...] = data.view(rows.format.dtype)
 
     def as_array(
@@ -73,7 +73,7 @@ class StagingBuffer(BufferView[IMappableBuffer]):
             dtype: Item type.
             shape: Shape, or None for one dimension with all that fits.
         """
-        return self._inner.mapped_data.as_array(dtype, shape)
+        return self._stands_on.mapped_data.as_array(dtype, shape)
 
     def upload_to(
         self,
@@ -103,30 +103,30 @@ class StagingBuffer(BufferView[IMappableBuffer]):
                 size = max(min(self.size - start, target.size - goal), 0)
             nbytes = whole_number(size, f"{call}: size")
             self.end_mapping()
-            encoder.copy_buffer_to_buffer(self._inner, start, target, goal, nbytes)
+            encoder.copy_buffer_to_buffer(self._stands_on, start, target, goal, nbytes)
         else:
             place = texture_info(target, call)
             if isinstance(size, int):
                 raise BufferRangeError(f"{call}: a size of pixels is (width, height, layers)")
             self.end_mapping()
-            source = TexelCopyBufferInfo(self._inner, start)
+            source = TexelCopyBufferInfo(self._stands_on, start)
             encoder.copy_buffer_to_texture(source, place, size)
 
     def end_mapping(self) -> None:
         """Unmap. When arrays still look at the memory, leave it to them and take new memory."""
-        if not self._inner.is_mapped:
+        if not self._stands_on.is_mapped:
             return
         try:
-            self._inner.unmap()
+            self._stands_on.unmap()
         except MappedViewsError:
-            self._replace(self._inner.mapped_data)
+            self._replace(self._stands_on.mapped_data)
 
     def _replace(self, contents: MappedRange) -> None:
-        old = self._inner
+        old = self._stands_on
         new = self._factory.create_mappable_buffer(
             BufferDesc(old.size, old.usage, mapped_at_creation=True, debug_name=old.debug_name)
         )
         new.mapped_data.write(contents.as_array())
         new.unmap()
-        self._inner = new
+        self._stands_on = new
         old.destroy()

@@ -26,6 +26,7 @@ from pers.buffers.readback_slots import ReadbackSlots, size_class
 from pers.buffers.result import Result, Source
 from pers.buffers.types import (
     COPY_ALIGNMENT,
+    MAP_USAGES,
     BufferDesc,
     BufferLimits,
     BufferUsage,
@@ -105,6 +106,7 @@ Made = TypeVar("Made", bound=Buffer)
 _UNIFORM = int(BufferUsage.UNIFORM)
 _STORAGE = int(BufferUsage.STORAGE)
 _COPY_DST = int(BufferUsage.COPY_DST)
+_MAP_BITS = int(MAP_USAGES)
 
 _SCOPES: dict[ErrorFilter, tuple[type[PersError], ...]] = {
     "validation": (ValidationError, BufferStateError, BufferUsageError, BufferRangeError),
@@ -126,6 +128,8 @@ class RenderDevice(IRenderDevice):
         """Whether it was lost or closed; `check_alive` raises then."""
         self._closed_why = ""
         self._buffers: set[weakref.ref[Buffer]] = set()  # much faster than a `WeakSet`
+        self._forget_buffer = self._buffers.discard
+        self._largest_buffer = self._limits.max_buffer_size
         self._lock = threading.RLock()
         self._factory = BufferFactory(self)
         self._queue = RenderQueue(self)
@@ -431,11 +435,22 @@ class RenderDevice(IRenderDevice):
         self.native.destroy()
         self._lost.resolve(info)
 
-    def make_buffer(self, desc: BufferDesc, *, mappable: bool) -> Buffer:
-        """Make a buffer; see `IBufferFactory`."""
-        self._check_buffer(desc, mappable=mappable)
-        native = self.native.create_buffer(desc)
-        return self._keep((MappableBuffer if mappable else Buffer)(desc, native, self))
+    def make_buffer(self, desc: BufferDesc) -> Buffer:
+        """Make a buffer without CPU access; see `IBufferFactory`."""
+        if (
+            type(desc) is not BufferDesc
+            or desc.usage_bits & _MAP_BITS
+            or desc.mapped_at_creation
+            or desc.size > self._largest_buffer
+            or self.closed
+        ):
+            self._check_buffer(desc, mappable=False)
+        return self._keep(Buffer(desc, self.native.create_buffer(desc), self))
+
+    def make_mappable_buffer(self, desc: BufferDesc) -> MappableBuffer:
+        """Make a buffer that can be mapped; see `IBufferFactory`."""
+        self._check_buffer(desc, mappable=True)
+        return self._keep(MappableBuffer(desc, self.native.create_buffer(desc), self))
 
     def make_filled_buffer(self, desc: BufferDesc, data: npt.NDArray[Any]) -> Buffer:
         """Make a buffer with data in it; see `IBufferFactory`."""
@@ -446,7 +461,7 @@ class RenderDevice(IRenderDevice):
                 f"of {COPY_ALIGNMENT}, or less than the {data.nbytes} bytes of the data"
             )
         if not data.nbytes:
-            return self.make_buffer(desc, mappable=False)
+            return self.make_buffer(desc)
         return self._keep(Buffer(desc, self.native.create_buffer_with_data(desc, data), self))
 
     def _check_buffer(self, desc: BufferDesc, *, mappable: bool) -> None:
@@ -458,7 +473,7 @@ class RenderDevice(IRenderDevice):
 
     def _keep(self, buffer: Made) -> Made:
         """Keep track of a new buffer for as long as it lives, for when the device is lost."""
-        self._buffers.add(weakref.ref(buffer, self._buffers.discard))
+        self._buffers.add(weakref.ref(buffer, self._forget_buffer))
         if self.closed:  # lost while the buffer was being made
             buffer.lose()
             self.check_alive(f"create buffer {buffer.debug_name!r}")
@@ -545,9 +560,10 @@ class RenderDevice(IRenderDevice):
         return texture
 
     def _bind_buffer(self, entry: BindingLayout, binding: BufferBinding, call: str) -> BoundBuffer:
-        core = binding.buffer
+        given = binding.buffer
+        core = given if type(given) is Buffer else getattr(given, "_stands_on", None)
         if type(core) is not Buffer or core.owner is not self:
-            core = owned_buffer(core, self, _at(call, entry))
+            core = owned_buffer(given, self, _at(call, entry))
         uniform = entry.kind == "uniform"
         usage = _UNIFORM if uniform else _STORAGE
         if not core.usage_bits & usage:
@@ -651,12 +667,10 @@ class BufferFactory(IBufferFactory):
         return self._limits
 
     def create_buffer(self, desc: BufferDesc) -> IBuffer:
-        return self._device.make_buffer(desc, mappable=False)
+        return self._device.make_buffer(desc)
 
     def create_mappable_buffer(self, desc: BufferDesc) -> IMappableBuffer:
-        buffer = self._device.make_buffer(desc, mappable=True)
-        assert isinstance(buffer, MappableBuffer)
-        return buffer
+        return self._device.make_mappable_buffer(desc)
 
     def create_buffer_with_data(self, desc: BufferDesc, data: Any) -> IBuffer:
         if not is_plain(data):
@@ -714,15 +728,15 @@ class RenderQueue(IRenderQueue):
                 submission = self._submit([*first, *checked] if first else checked)
             finally:
                 for guard in held:
-                    guard.release()
+                    guard.lock.release()
             device.belt.submitted(submission)
             return submission
 
     def write_buffer(self, buffer: IBuffer, offset: int, data: Any) -> None:
         device = self._device
-        core = buffer
+        core = buffer if type(buffer) is Buffer else getattr(buffer, "_stands_on", None)
         if type(core) is not Buffer or core.owner is not device:
-            core = owned_buffer(core, device, "write_buffer")
+            core = owned_buffer(buffer, device, "write_buffer")
         if device.closed:
             device.check_alive(f"write_buffer to {core.label}")
         if not core.usage_bits & _COPY_DST:
@@ -737,21 +751,23 @@ class RenderQueue(IRenderQueue):
             offset = whole_number(offset, f"write_buffer to {core.label}: offset")
         if (offset | size) % COPY_ALIGNMENT or not 0 <= offset <= offset + size <= core.desc.size:
             check_bytes(core, offset, size, f"write_buffer to {core.label}")
-        self.write_checked(core, offset, data)
+        with self.lock:
+            self.write_checked(core, offset, data, size)
 
-    def write_checked(self, core: Buffer, offset: int, data: npt.NDArray[Any]) -> None:
-        """Queue a write of whole bytes that fit into a buffer of this device with COPY_DST."""
-        device = self._device
-        with self.lock:  # nobody claims the buffer between the check and the write
-            if not core.is_usable:
-                core.check_usable(f"write_buffer to {core.label}")
-            if core.usage_tag.recordings and device.belt.has_pending:
-                device.submit_uploads()  # or the write would overtake an upload
-            if data.nbytes:
-                if core.writes_directly:
-                    core.last_write = self._serial + 1
-                    self._has_writes = True
-                device.native.write_buffer(core, offset, data)
+    def write_checked(self, core: Buffer, offset: int, data: npt.NDArray[Any], size: int) -> None:
+        """Queue a write of whole bytes that fit into a buffer of this device with COPY_DST.
+
+        Under `lock`, so that nobody claims the buffer between the check and the write.
+        """
+        if not core.is_usable:
+            core.check_usable(f"write_buffer to {core.label}")
+        if core.usage_tag.recordings and self._device.belt.has_pending:
+            self._device.submit_uploads()  # or the write would overtake an upload
+        if size:
+            if core.writes_directly:
+                core.last_write = self._serial + 1
+                self._has_writes = True
+            self._device.native.write_buffer(core, offset, data)
 
     def write_texture(
         self, target: TexelCopyTextureInfo | ITexture, pixels: npt.NDArray[Any]

@@ -327,9 +327,9 @@ class CommandEncoder(ICommandEncoder):
     # The text of a message is made when it is needed, since that costs as much as some commands.
 
     def _buffer(self, buffer: IBuffer, usage: int, what: str) -> Buffer:
-        core = buffer
+        core = buffer if type(buffer) is Buffer else getattr(buffer, "_stands_on", None)
         if type(core) is not Buffer or core.owner is not self._device:
-            core = owned_buffer(buffer, self._device, f"{self.name}: {what}")
+            core = owned_buffer(buffer, self._device, what, self)
         if not core.usage_bits & usage:
             raise BufferUsageError(
                 f"{self.name}: {what}: {core.label} was created with {usage_names(core.usage)}; "

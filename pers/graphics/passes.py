@@ -138,9 +138,9 @@ class PassBase:
     ) -> tuple[NativeBuffer, int, int]:
         if not self.is_open:
             raise self._closed(call)
-        core = buffer
+        core = buffer if type(buffer) is Buffer else getattr(buffer, "_stands_on", None)
         if type(core) is not Buffer or core.owner is not self._device:
-            core = owned_buffer(buffer, self._device, f"{self.name}: {call}")
+            core = owned_buffer(buffer, self._device, call, self)
         desc = core.desc
         if not core.usage_bits & usage:
             raise BufferUsageError(

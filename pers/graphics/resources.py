@@ -6,8 +6,8 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pers._tracking import Guard, Trackable, UsageTag
-from pers.buffers.core import Buffer, core_buffer
+from pers._tracking import Guard, Named, Trackable, UsageTag
+from pers.buffers.core import Buffer, core_behind, core_buffer
 from pers.errors import BufferRangeError, ValidationError
 from pers.graphics.interfaces import (
     IBindGroup,
@@ -76,11 +76,23 @@ def owned(value: object, kind: type[Owned], device: RenderDevice, call: str) -> 
     return value
 
 
-def owned_buffer(value: object, device: RenderDevice, call: str) -> Buffer:
-    """Return the backend buffer behind `value`, or raise when it is not of `device`."""
-    buffer = core_buffer(value, call)
-    if buffer.owner is not device:
-        raise ValidationError(f"{call}: {buffer.label} belongs to another device; make it on this")
+def owned_buffer(value: object, device: RenderDevice, call: str, of: Named | None = None) -> Buffer:
+    """Return the backend buffer behind `value`, or raise when it is not of `device`.
+
+    Commands look at the two common cases themselves: `value` is a `Buffer`, or stands on one.
+
+    Args:
+        value: What a caller passed.
+        device: The device that it has to belong to.
+        call: What is called, for error messages.
+        of: What it is called on. Its name is asked for only when something is wrong.
+    """
+    buffer = core_behind(value)
+    if buffer is None or buffer.owner is not device:
+        if of is not None:
+            call = f"{of.name}: {call}"
+        label = core_buffer(value, call).label
+        raise ValidationError(f"{call}: {label} belongs to another device; make it on this")
     return buffer
 
 

@@ -174,7 +174,7 @@ def to_points(
 
 def _to_point(manager: TextureShareManager, point: object, role: str) -> NativePoint:
     match point:
-        case (ManagedSemaphore(kind="timeline") | ManagedEvent() as counting, value):
+        case (ManagedSemaphore(kind="timeline") | ManagedEvent() as counting, object() as value):
             _check(manager, counting)
             number = whole_number(
                 value, f"the value of a {counting.what}", maximum=MAX_VALUE, error=ValidationError

@@ -80,7 +80,7 @@ class Turns:
                 self._native.wait(waits)
             else:
                 if not self.control.try_lock(exclusive=write):
-                    return "another process writes it" if not write else "another process uses it"
+                    return f"another process or manager {'uses' if write else 'writes'} it"
                 try:
                     self._native.acquire(waits, write=write)
                 except BaseException:

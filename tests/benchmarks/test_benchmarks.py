@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from benchmarks.core import (
     run_point,
 )
 from benchmarks.lab import Lab
-from benchmarks.memory import drift
+from benchmarks.memory import FRAMES_A_TURN, Growth, blocks_per_frame, drift
 from benchmarks.peers import same_gpu
+from benchmarks.profiles import Sampler
 from benchmarks.run import BENCHMARKS, UnknownBenchmarkError, choose, measure, run
 from benchmarks.sizes import size_points
 from tests.benchmarks.support import ONCE
@@ -161,6 +163,32 @@ def test_drift_forgets_the_warm_up() -> None:
     assert drift([*warm_up, *[100.0] * 15]) == 0
     assert drift([*warm_up, *range(100, 115)]) == pytest.approx(12, abs=1)
     assert drift([5.0]) == 0
+
+
+def test_blocks_per_frame_forget_the_warm_up() -> None:
+    history = [Growth()]
+    for turn in range(19):
+        history.append(history[-1].after(0, 500 if turn < 4 else 0))
+    assert blocks_per_frame(history) == 0
+    leaky = [Growth()]
+    for _ in range(19):
+        leaky.append(leaky[-1].after(0, 2 * FRAMES_A_TURN))
+    assert blocks_per_frame(leaky) == 2
+    assert blocks_per_frame([Growth()]) == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such timer")
+def test_samples_are_of_what_ran() -> None:
+    def busy() -> None:
+        sum(range(100_000))
+
+    with Sampler() as sampler:
+        while len(sampler.rows()) < 2:
+            busy()
+    rows = {name.rpartition(".")[2]: row for name, *row in sampler.rows()}
+    assert "test_samples_are_of_what_ran" in "".join(name for name, *_ in sampler.rows())
+    assert all(0 <= innermost <= inside <= 1.0001 for inside, innermost in rows.values())
+    assert sum(innermost for _, _, innermost in sampler.rows()) == pytest.approx(1)
 
 
 def test_wrong_content_is_an_assertion() -> None:

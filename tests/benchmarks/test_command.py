@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from benchmarks.command import CannotRunError, Request, carry_out
 from benchmarks.core import Point, Scale, Series
 from benchmarks.run import BENCHMARKS
 from renderers.cli import main
@@ -54,6 +56,32 @@ def test_what_cannot_be_done_is_refused(
     monkeypatch.setenv("PERS_ADAPTER", "")
     assert main(["bench", *arguments]) != 0
     assert reason in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("request_of", "reason"),
+    [
+        (lambda folder: Request(json=folder), "Is a directory"),
+        (
+            lambda folder: Request(plot=folder / "file" / "plot.png"),
+            "cannot write .*plot.png: File exists",
+        ),
+        (lambda folder: Request(minutes=float("nan")), "--minutes must be 0 or more, not nan"),
+        (lambda folder: Request(minutes=-1.0), "--minutes must be 0 or more, not -1.0"),
+    ],
+)
+def test_nothing_is_measured_for_what_cannot_be_done(
+    request_of: Callable[[Path], Request],
+    reason: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("benchmarks.command.Lab", None)
+    monkeypatch.setattr("benchmarks.command._check_plot", lambda path: None)
+    (tmp_path / "file").touch()
+    with pytest.raises(CannotRunError, match=reason):
+        carry_out(request_of(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.gpu

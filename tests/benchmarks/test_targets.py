@@ -169,7 +169,7 @@ def test_blocks_left_where_there_are_most_objects() -> None:
         series("frame-blocks", "1", "pers", "frame", [9.0]),
         series("frame-blocks", "100", "pers", "frame", [0.0, 0.0, 1.0]),
     ]
-    target = find(judge(results, software=True), "blocks")
+    target = find(judge(results, software=True), "blocks that a frame")
     assert target.verdict == "no target"
     assert target.reaches_moonshot
     assert "100 objects" in target.detail
@@ -197,6 +197,7 @@ def test_nothing_measured_is_no_success() -> None:
         ("on asyncio", "wgpu-py"),
         ("on trio", "blocking"),
         ("memory over the run",),
+        ("blocks for each frame of the run",),
         ("stalls", "3 frames"),
         ("blocks that a frame",),
     ):

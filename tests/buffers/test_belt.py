@@ -153,6 +153,48 @@ def test_any_plain_data(data: Any, device: IRenderDevice, make: Maker) -> None:
     assert contents(device, target).tobytes() == expected
 
 
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, np.array])
+def test_many_small_ones(kind: Any, device: IRenderDevice) -> None:
+    """All of them arrive, and all are counted."""
+    usage = BufferUsage.COPY_SRC | BufferUsage.COPY_DST
+    target = DeviceBuffer(4096, device.buffer_factory, usage=usage)
+    before = device.belt.stats
+    encoded = DeviceBuffer.from_array(np.full(4096, 255, np.uint8), usage, device.buffer_factory)
+    device.queue.submit([copied(device, encoded, target)])  # so that the GPU has it
+    for number in range(64):
+        piece = np.full(64, number, np.uint8)
+        device.belt.upload(
+            kind(piece if kind is np.array else piece.tobytes()), target, 64 * number
+        )
+    device.belt.flush().wait()
+    assert (contents(device, target).reshape(64, 64) == np.arange(64)[:, None]).all()
+    after = device.belt.stats
+    assert after.uploads - before.uploads == 64
+    assert after.uploaded - before.uploaded == 4096
+    device.belt.upload(kind(np.zeros(0, np.uint8)), target)
+    assert contents(device, target)[0] == 0
+
+
+def test_small_ones_in_many_threads_are_all_counted(device: IRenderDevice) -> None:
+    usage = BufferUsage.COPY_SRC | BufferUsage.COPY_DST
+    before = device.belt.stats
+
+    def work() -> None:
+        mine = DeviceBuffer(64, device.buffer_factory, usage=usage)
+        for number in range(200):
+            device.belt.upload(np.full(64, number, np.uint8), mine)
+        assert (contents(device, mine) == 199).all()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    after = device.belt.stats
+    assert after.uploads - before.uploads == 800
+    assert after.queue_writes + after.direct + after.staged == after.uploads
+
+
 def test_with_an_encoder(device: IRenderDevice, make: Maker) -> None:
     """The copy is where it was recorded, in the order of the encoder."""
     target, between = make.plain(64), make.plain(64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import pickle
 from typing import Any
 
 import attrs
@@ -63,7 +64,10 @@ def test_desc_defaults() -> None:
     )  # fmt: skip
     assert desc == BufferDesc(size=10, usage=VERTEX)
     assert hash(desc) == hash(BufferDesc(10, VERTEX))
-    assert attrs.evolve(desc, size=12).size == 12
+    assert attrs.evolve(desc, size=12) == BufferDesc(12, VERTEX)
+    assert pickle.loads(pickle.dumps(desc)) == desc
+    assert desc.usage_bits == int(VERTEX)
+    assert "usage_bits" not in repr(desc)
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         desc.size = 12  # type: ignore[misc]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import doctest
 import functools
+import importlib.util
 import io
 import shlex
 from collections.abc import Iterator
@@ -112,6 +113,10 @@ def problem(words: list[str]) -> str | None:
             return problem_of_pers(arguments)
         case "python" if arguments[:2] == ["-m", "pers.testing"]:
             return problem_of_pers_testing(arguments[2:])
+        case "python" if arguments[:1] == ["-m"] and arguments[1:2] != ["pers.testing"]:
+            name = "".join(arguments[1:2])
+            is_ours = name.partition(".")[0] == "benchmarks"
+            return None if is_ours and importlib.util.find_spec(name) else f"no module {name}"
         case "python":
             exists = bool(arguments) and (ROOT / arguments[0]).exists()
             return None if exists else f"no {arguments}"
@@ -164,6 +169,7 @@ def test_shell_commands_exist(page: Path) -> None:
         "script/test tests/nonsense.py",
         "python nonsense.py",
         "python -m nonsense",
+        "python -m benchmarks.nonsense",
         "python -m pers.testing",
         "python -m pers.testing nonsense null",
         "python -m pers.testing explore nonsense",

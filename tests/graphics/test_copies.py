@@ -18,6 +18,7 @@ from pers import (
     BufferStateError,
     BufferUsage,
     BufferUsageError,
+    DeviceBuffer,
     IBuffer,
     ICommandEncoder,
     IRenderDevice,
@@ -33,6 +34,7 @@ from tests.support import (
     JUNK_NUMBERS,
     Maker,
     contents,
+    copied,
     make_texture,
     numbers,
     open_device,
@@ -160,6 +162,44 @@ def test_copies_of_destroyed_buffers(make: Maker, encoder: ICommandEncoder) -> N
             encoder.copy_buffer_to_buffer(source, 0, target, 0, 4)
     with pytest.raises(BufferStateError, match="'gone' is destroyed"):
         encoder.clear_buffer(gone)
+
+
+def test_copies_of_destroyed_and_foreign_device_buffers(
+    backend: str, device: IRenderDevice, make: Maker, encoder: ICommandEncoder
+) -> None:
+    """What is asked of a buffer is asked of the one that a `DeviceBuffer` stands on."""
+    usage = BufferUsage.COPY_SRC | BufferUsage.COPY_DST
+    gone = DeviceBuffer(16, device.buffer_factory, usage=usage, debug_name="gone")
+    gone.destroy()
+    with pytest.raises(BufferStateError, match="'gone' is destroyed"):
+        encoder.copy_buffer_to_buffer(make.plain(), 0, gone, 0, 4)
+    with open_device(backend) as other:
+        foreign = DeviceBuffer(16, other.buffer_factory, usage=usage, debug_name="foreign")
+        with pytest.raises(ValidationError, match="^encoder .*'foreign' belongs to another device"):
+            encoder.copy_buffer_to_buffer(foreign, 0, make.plain(), 0, 4)
+        with pytest.raises(ValidationError, match="'foreign' belongs to another device"):
+            device.queue.write_buffer(foreign, 0, bytes(4))
+
+
+def test_a_device_buffer_destroyed_before_the_submit(device: IRenderDevice, make: Maker) -> None:
+    usage = BufferUsage.COPY_SRC | BufferUsage.COPY_DST
+    target = DeviceBuffer(16, device.buffer_factory, usage=usage, debug_name="target")
+    commands = copied(device, make.plain(16), target)
+    target.destroy()
+    with pytest.raises(BufferStateError, match="'target' is destroyed"):
+        device.queue.submit([commands])
+
+
+def test_what_holds_a_buffer_is_none(make: Maker, encoder: ICommandEncoder) -> None:
+    """Only pers' own classes are looked through."""
+
+    class Wrapper:
+        def __init__(self, inner: IBuffer) -> None:
+            self.inner = self._inner = inner
+
+    wrapper: Any = Wrapper(make.plain())
+    with pytest.raises(BufferUsageError, match="takes a pers buffer, not Wrapper"):
+        encoder.copy_buffer_to_buffer(wrapper, 0, make.plain(), 0, 4)
 
 
 def test_copies_of_another_device(backend: str, make: Maker, encoder: ICommandEncoder) -> None:

@@ -61,8 +61,16 @@ class WebGPUBuffer(Owned, NativeBuffer):
 
     _release = lib.wgpuBufferRelease
 
+    # What holds for most buffers, or until something happens, is left to the class.
+
+    written_before = 0
+    """The number of the submit that carries out the last write by the queue."""
+    _mapped_at_creation = _copies_at_unmap = False
+    _pending_map: Ticket | None = None
+    _handle: Any = None
+
     def __init__(
-        self, device: WebGPUNative, desc: BufferDesc, *, mapped: bool, writes_directly: bool
+        self, device: WebGPUNative, desc: BufferDesc, mapped: bool, writes_directly: bool
     ) -> None:
         """Make the buffer; raises wgpu's errors.
 
@@ -72,23 +80,18 @@ class WebGPUBuffer(Owned, NativeBuffer):
             mapped: Whether it starts out mapped, whatever `desc` says.
             writes_directly: Whether it can be mapped although `desc` does not ask for that.
         """
-        label = label_view(desc.debug_name)
-        usage = int(desc.usage)
-        native_usage = buffer_usage(usage) | (_MAP_WRITE if writes_directly else 0)
-        fields = (NULL, label, native_usage, desc.size, mapped)
-        super().__init__(create_native(device.gpu._internal, new(_DESCRIPTOR, fields)))
+        usage = buffer_usage(desc.usage_bits)
+        if writes_directly:
+            usage |= _MAP_WRITE
+        fields = (NULL, label_view(desc.debug_name), usage, desc.size, mapped)
+        self.internal = create_native(device.gpu._internal, new(_DESCRIPTOR, fields))
         self._device = device
         self._desc = desc
         self.writes_directly = writes_directly
-        # Memory that cannot be mapped is filled by a copy that the library queues.
-        is_mappable = writes_directly or bool(usage & BufferUsage.MAP_WRITE)
-        self._copies_at_unmap = mapped and not is_mappable
-        self._mapped_at_creation = mapped
-        self._is_gpu_written = bool(usage & _GPU_WRITTEN)
-        self.written_before = 0
-        """The number of the submit that carries out the last write by the queue."""
-        self._pending_map: Ticket | None = None
-        self._handle: Any = None
+        if mapped:
+            self._mapped_at_creation = True
+            # Memory that cannot be mapped is filled by a copy that the library queues.
+            self._copies_at_unmap = not usage & _MAP_WRITE
 
     @property
     def handle(self) -> Any:
@@ -101,7 +104,7 @@ class WebGPUBuffer(Owned, NativeBuffer):
                 self.internal,
                 device.handle,
                 desc.size,
-                buffer_usage(int(desc.usage)),
+                buffer_usage(desc.usage_bits),
                 state,
             )
         return self._handle
@@ -119,7 +122,7 @@ class WebGPUBuffer(Owned, NativeBuffer):
     def map_async(
         self, mode: MapMode, offset: int, size: int, done: Callable[[PersError | None], None]
     ) -> None:
-        if self._is_gpu_written:
+        if self._desc.usage_bits & _GPU_WRITTEN:
             self._device.flush_writes(self.written_before)
 
         def called_back(_: Ticket, success: bool, message: str) -> None:

@@ -185,6 +185,8 @@ class WebGPUNative(NativeDevice):
                 self._watch_last()
         if completion.after:
             lib.wgpuDevicePoll(self.gpu._internal, True, new(SUBMISSION_INDEX, completion.after))
+        else:
+            self.poll()  # a map of what the GPU does not use is there at once
         if completion.done:
             return
         backoff = Backoff()
@@ -200,17 +202,17 @@ class WebGPUNative(NativeDevice):
     # Making things
 
     def create_buffer(self, desc: BufferDesc) -> NativeBuffer:
-        return self._create_buffer(desc, mapped=desc.mapped_at_creation)
+        return self._create_buffer(desc, desc.mapped_at_creation)
 
     def create_buffer_with_data(self, desc: BufferDesc, data: npt.NDArray[Any]) -> NativeBuffer:
-        buffer = self._create_buffer(desc, mapped=True)
+        buffer = self._create_buffer(desc, True)
         buffer.fill(data)
         return buffer
 
-    def _create_buffer(self, desc: BufferDesc, *, mapped: bool) -> WebGPUBuffer:
-        directly = self._maps_targets and int(desc.usage) & _TARGETS == _TARGET
+    def _create_buffer(self, desc: BufferDesc, mapped: bool) -> WebGPUBuffer:
+        directly = self._maps_targets and desc.usage_bits & _TARGETS == _TARGET
         try:
-            buffer = WebGPUBuffer(self, desc, mapped=mapped, writes_directly=directly)
+            buffer = WebGPUBuffer(self, desc, mapped, directly)
         except Exception as error:
             raise translate(error, f"create buffer {desc.debug_name!r}") from None
         self.buffers.add(id(buffer))
