@@ -81,9 +81,13 @@ KINDS: tuple[SemaphoreKind, ...] = ("binary", "timeline")
 # --- Values, checked ----------------------------------------------------------------------------
 
 
+def _wrong(what: str) -> ProtocolError:
+    return ProtocolError(f"{what}; the other side must run the same version of pers")
+
+
 def _require(condition: object, what: str) -> None:
     if not condition:
-        raise ProtocolError(f"{what}; the other side must run the same version of pers")
+        raise _wrong(what)
 
 
 def _within(least: int, most: int) -> Callable[[Any, attrs.Attribute[int], int], None]:
@@ -424,7 +428,7 @@ def _decode_text(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError:
-        raise ProtocolError(f"a text of {len(data)} bytes is not UTF-8") from None
+        raise _wrong(f"a text of {len(data)} bytes is not UTF-8") from None
 
 
 def _read_hello(reader: _Reader) -> Message:
@@ -484,7 +488,7 @@ def _read_descriptor(reader: _Reader) -> TextureDescriptor:
             sample_count=samples,
         )
     except (ValidationError, ValueError) as error:
-        raise ProtocolError(f"the texture's description is wrong: {error}") from None
+        raise _wrong(f"the texture's description is wrong: {error}") from None
 
 
 def least_bytes(descriptor: TextureDescriptor) -> int:
