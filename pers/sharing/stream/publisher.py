@@ -402,5 +402,6 @@ class _Hub(Service):
 
     def close_textures(self) -> None:
         self.generation.close()
-        if self._semaphore is not None:
-            self._semaphore.close()
+        semaphore, self._semaphore = self._semaphore, None
+        if semaphore is not None:
+            semaphore.close()
