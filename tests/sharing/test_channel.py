@@ -16,7 +16,7 @@ from pers.sharing.control import create_memory
 from pers.sharing.ipc import channel as module
 from pers.sharing.ipc.channel import Channel
 from pers.sharing.ipc.wire import MAX_FDS, Bye, Failure, Message, encode
-from tests.sharing.messages import DONE, FRAME, HELLO, again, plain, same, textures
+from tests.sharing.messages import DONE, FRAME, HELLO, plain, same, textures
 from tests.sharing.support import linux, open_fds
 
 SECOND = 1_000_000_000
