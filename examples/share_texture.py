@@ -1,4 +1,4 @@
-"""Pattern 7: what a device draws, in another process, frame by frame.
+"""Pattern 6: what a device draws, in another process, frame by frame.
 
 python examples/share_texture.py [--backend webgpu|null]
 """
