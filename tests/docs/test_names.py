@@ -33,7 +33,7 @@ OBJECTS: dict[str, type] = {
     "readback": pers.ReadbackBuffer,
     "staging": pers.DeferredStagingBuffer,
     "buffer": pers.IMappableBuffer,
-    "manager": pers.TextureShareManager,
+    "share_manager": pers.TextureShareManager,
     "publisher": pers.TexturePublisher,
     "subscriber": pers.TextureSubscriber,
     "view": pers.TextureAccess,
