@@ -31,6 +31,11 @@ ICDS = {
         "/usr/share/vulkan/icd.d/vk_swiftshader_icd.json",
     ),
 }
+ICDS["nvidia"] = _first(
+    "/usr/share/vulkan/icd.d/nvidia_icd*.json",
+    "/etc/vulkan/icd.d/nvidia_icd*.json",
+    "/usr/local/nvidia/share/vulkan/icd.d/nvidia_icd*.json",
+)
 VALIDATION = _first(
     "/usr/share/vulkan/explicit_layer.d/VkLayer_khronos_validation.json",
     "/etc/vulkan/explicit_layer.d/VkLayer_khronos_validation.json",
