@@ -292,6 +292,23 @@ def test_a_texture_that_is_written_again_is_not_read(studio: Studio) -> None:
     assert read(subscriber) == 2
 
 
+def test_what_a_failed_frame_has_overwritten_is_not_read(studio: Studio) -> None:
+    """The notice of the frame before is still there, but its pixels are not."""
+    publisher = studio.publish(buffers=1)
+    subscriber = studio.subscribe()
+    write(publisher)
+    with pytest.raises(ZeroDivisionError):
+        with publisher.next_frame() as frame:
+            frame.view.as_array()[:2] = 9
+            raise ZeroDivisionError
+    with pytest.raises(WaitTimeoutError):
+        read(subscriber, timeout_ns=SOON)
+    with pytest.raises(WaitTimeoutError):
+        read(studio.subscribe(), timeout_ns=SOON)
+    write(publisher)
+    assert read(subscriber) == 2
+
+
 def test_iteration_ends_with_the_stream(studio: Studio) -> None:
     publisher = studio.publish(timeout_ns=20 * SECOND)
     subscriber = studio.subscribe("every")
