@@ -100,7 +100,7 @@ make_venv() {
     "$1" -m venv --clear "$venv" || fail "$1 could not make $venv (see above)"
     # The build backend is installed like everything else, so that its version is pinned too.
     pip_install hatchling editables
-    pip_install --no-build-isolation -e "${root}[cli,test,docs]"
+    pip_install --no-build-isolation -e "${root}[cli,test,docs,vulkan]"
     setup_key "$venv/bin/python" >"$stamp.new"
     mv "$stamp.new" "$stamp"
 }

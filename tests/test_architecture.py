@@ -25,6 +25,10 @@ import pers
 ROOT = Path(__file__).resolve().parent.parent
 
 WEBGPU_BACKEND = "pers.backends.webgpu"
+# The one place for Apple's frameworks: their objects have no types, and go no further.
+METAL_BOUNDARY = "pers.backends.metal._objc"
+APPLE = ("objc", "Metal", "IOSurface", "Quartz", "Foundation", "Cocoa", "CoreFoundation")
+VULKAN_BACKEND = "pers.backends.vulkan"
 # The one other place for wgpu: the wgpu-py that pers is measured beside.
 RAW_PEER = "benchmarks.peers.raw_wgpu"
 INTERFACES = ("pers.buffers", "pers.graphics", "pers.sharing")
@@ -104,6 +108,12 @@ def wgpu_outside_its_backend(module: Module) -> list[str]:
     return forbidden_imports(module, "wgpu")
 
 
+def vulkan_outside_its_backend(module: Module) -> list[str]:
+    if is_within(module.name, VULKAN_BACKEND):
+        return []
+    return forbidden_imports(module, "vulkan")
+
+
 def peer_outside_its_module(module: Module) -> list[str]:
     """Peers may be missing, so each is imported in one place that says so."""
     peers = {
@@ -116,6 +126,10 @@ def peer_outside_its_module(module: Module) -> list[str]:
         if not is_within(module.name, home)
         for violation in forbidden_imports(module, peer)
     ]
+
+
+def apple_outside_its_boundary(module: Module) -> list[str]:
+    return [] if module.name == METAL_BOUNDARY else forbidden_imports(module, *APPLE)
 
 
 def event_loop_in_pers(module: Module) -> list[str]:
@@ -154,7 +168,9 @@ Rule = Callable[[Module], list[str]]
 # Each rule with the folders that it holds in.
 RULES: list[tuple[Rule, tuple[str, ...]]] = [
     (wgpu_outside_its_backend, ("pers", "renderers", "examples", "benchmarks")),
+    (vulkan_outside_its_backend, ("pers", "renderers", "examples", "benchmarks")),
     (peer_outside_its_module, ("pers", "renderers", "examples", "benchmarks")),
+    (apple_outside_its_boundary, ("pers", "renderers", "examples", "benchmarks")),
     (event_loop_in_pers, ("pers",)),
     (application_layer_in_pers, ("pers",)),
     (backend_behind_the_facade, ("pers",)),
@@ -201,11 +217,20 @@ VIOLATIONS: list[tuple[Rule, Module]] = [
     (wgpu_outside_its_backend, Module("pers", "import importlib\nimportlib.import_module('wgpu')")),
     (wgpu_outside_its_backend, Module("pers", "__import__('wgpu')")),
     (wgpu_outside_its_backend, Module("benchmarks.upload", "import wgpu")),
+    (vulkan_outside_its_backend, Module("pers.sharing.vulkan", "import vulkan")),
+    (vulkan_outside_its_backend, Module("pers.backends.webgpu.sharing", "from vulkan import ffi")),
     (peer_outside_its_module, Module("benchmarks.draws", "import moderngl")),
     (peer_outside_its_module, Module("benchmarks.peers.moderngl_peer", "import slangpy")),
     (
         peer_outside_its_module,
         Module("pers", "import importlib\nimportlib.import_module('slangpy')"),
+    ),
+    (apple_outside_its_boundary, Module("pers.backends.metal.texture", "import Metal")),
+    (apple_outside_its_boundary, Module("pers.sharing.manager", "from IOSurface import x")),
+    (apple_outside_its_boundary, Module("renderers.window", "import objc")),
+    (
+        apple_outside_its_boundary,
+        Module("pers", "import importlib\nimportlib.import_module('Quartz.CoreVideo')"),
     ),
     (event_loop_in_pers, Module("pers.buffers.ring", "import asyncio")),
     (event_loop_in_pers, Module("pers.buffers.ring", "from asyncio import Lock")),
@@ -254,7 +279,14 @@ def test_every_rule_is_seen_to_fail() -> None:
     [
         (wgpu_outside_its_backend, Module("pers.backends.webgpu.device", "import wgpu")),
         (wgpu_outside_its_backend, Module("benchmarks.peers.raw_wgpu", "import wgpu")),
+        (vulkan_outside_its_backend, Module("pers.backends.vulkan._ffi", "import vulkan")),
+        (vulkan_outside_its_backend, Module("pers._open", "import pers.backends.vulkan")),
         (peer_outside_its_module, Module("benchmarks.peers.moderngl_peer", "import moderngl")),
+        (apple_outside_its_boundary, Module("pers.backends.metal._objc", "import objc, Metal")),
+        (
+            apple_outside_its_boundary,
+            Module("pers.backends.metal.texture", "from pers.backends.metal._objc import Metal"),
+        ),
         (wgpu_outside_its_backend, Module("renderers.text", "import wgpu_like\nname = 'wgpu'")),
         (event_loop_in_pers, Module("pers.buffers.ring", "import anyio\nfrom anyio import Lock")),
         (backend_behind_the_facade, Module("pers.buffers.device", "from .types import BufferDesc")),

@@ -1,0 +1,240 @@
+"""Semaphores and fences that other processes can open."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from pers.backends.vulkan._exit import is_leaving
+from pers.backends.vulkan._ffi import NULL, check, ffi, struct, vk
+from pers.backends.vulkan.device import Gpu
+from pers.backends.vulkan.external import FdHandles
+from pers.backends.vulkan.submission import WaitPoint
+from pers.errors import InvalidTextureHandleError, OperationNotSupportedError, VulkanApiError
+from pers.sharing.handles import FenceHandle, OwnedFd, SemaphoreHandle, SemaphoreKind
+from pers.sharing.native import NativeCounter, NativeFence, NativePoint, NativeSemaphore
+
+__all__ = [
+    "VulkanFence",
+    "VulkanSemaphore",
+    "VulkanTimeline",
+    "fences_can_be_shared",
+    "point_of",
+    "semaphores_can_be_shared",
+]
+
+SEMAPHORE_FD = vk.VK_EXTERNAL_SEMAPHORE_HANDLE_TYPE_OPAQUE_FD_BIT
+FENCE_FD = vk.VK_EXTERNAL_FENCE_HANDLE_TYPE_OPAQUE_FD_BIT
+
+
+def semaphores_can_be_shared(gpu: Gpu, kind: SemaphoreKind) -> bool:
+    """Ask the driver. To make an exportable one where it says no can crash the driver."""
+    if FdHandles.semaphore_extension not in gpu.extensions:
+        return False
+    info = struct(
+        "VkPhysicalDeviceExternalSemaphoreInfo",
+        pNext=_semaphore_type(kind),
+        handleType=SEMAPHORE_FD,
+    )
+    out = struct("VkExternalSemaphoreProperties")
+    gpu.instance_fn.vkGetPhysicalDeviceExternalSemaphoreProperties(gpu.physical.handle, info, out)
+    needed = (
+        vk.VK_EXTERNAL_SEMAPHORE_FEATURE_EXPORTABLE_BIT
+        | vk.VK_EXTERNAL_SEMAPHORE_FEATURE_IMPORTABLE_BIT
+    )
+    return bool(out.externalSemaphoreFeatures & needed == needed)
+
+
+def fences_can_be_shared(gpu: Gpu) -> bool:
+    """Ask the driver.
+
+    Only opaque descriptors will do: a sync file can be made of a fence that is on its way to be
+    signalled, and of no other, while these are exported before they are used.
+    """
+    if FdHandles.fence_extension not in gpu.extensions:
+        return False
+    info = struct("VkPhysicalDeviceExternalFenceInfo", handleType=FENCE_FD)
+    out = struct("VkExternalFenceProperties")
+    gpu.instance_fn.vkGetPhysicalDeviceExternalFenceProperties(gpu.physical.handle, info, out)
+    needed = (
+        vk.VK_EXTERNAL_FENCE_FEATURE_EXPORTABLE_BIT | vk.VK_EXTERNAL_FENCE_FEATURE_IMPORTABLE_BIT
+    )
+    return bool(out.externalFenceFeatures & needed == needed)
+
+
+def _semaphore_type(kind: SemaphoreKind, chain: Any = NULL) -> Any:
+    return struct(
+        "VkSemaphoreTypeCreateInfo",
+        pNext=chain,
+        semaphoreType=vk.VK_SEMAPHORE_TYPE_TIMELINE
+        if kind == "timeline"
+        else vk.VK_SEMAPHORE_TYPE_BINARY,
+    )
+
+
+def _descriptors(gpu: Gpu) -> FdHandles:
+    external = gpu.external
+    if not isinstance(external, FdHandles):
+        raise OperationNotSupportedError("semaphores and fences are shared as file descriptors")
+    return external
+
+
+class _Payload:
+    """A Vulkan object that is destroyed when the GPU is done with it."""
+
+    _destroyer = "vkDestroySemaphore"
+
+    def __init__(self, gpu: Gpu, handle: Any) -> None:
+        self._gpu = gpu
+        self.handle = handle
+        self._destroyed = False
+        gpu.register(self)
+
+    @property
+    def native_handle(self) -> Any:
+        return self.handle
+
+    def destroy(self) -> None:
+        if self._destroyed or is_leaving():
+            return
+        self._destroyed = True
+        destroy = functools.partial(getattr(self._gpu.fn, self._destroyer), self._gpu.handle)
+        self._gpu.work.retire(functools.partial(destroy, self.handle, NULL))
+        self._gpu.work.collect()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_destroyed"):
+            self.destroy()
+
+
+def _make_semaphore(gpu: Gpu, kind: SemaphoreKind, handle: SemaphoreHandle | None) -> Any:
+    """Return a new exportable semaphore, or one that opens a handle."""
+    chain = NULL
+    if handle is None:
+        chain = struct("VkExportSemaphoreCreateInfo", handleTypes=SEMAPHORE_FD)
+    info = struct("VkSemaphoreCreateInfo", pNext=_semaphore_type(kind, chain))
+    out = ffi.new("VkSemaphore *")
+    gpu.fn.call("vkCreateSemaphore", gpu.handle, info, NULL, out)
+    if handle is not None:
+        try:
+            _import(_descriptors(gpu).import_semaphore, out[0], handle.fd, "semaphore")
+        except BaseException:
+            gpu.fn.vkDestroySemaphore(gpu.handle, out[0], NULL)
+            raise
+    return out[0]
+
+
+def _import(importer: Any, target: Any, fd: OwnedFd, what: str) -> None:
+    try:
+        importer(target, fd.fileno())
+    except (VulkanApiError, OSError) as error:
+        raise InvalidTextureHandleError(
+            f"the handle's file descriptor is no {what} of this driver ({error}); "
+            "the other side must send the handle that it exported"
+        ) from error
+
+
+class VulkanSemaphore(_Payload, NativeSemaphore):
+    """A binary semaphore.
+
+    Args:
+        gpu: Where to make it.
+        handle: What to open; None makes a new one.
+    """
+
+    def __init__(self, gpu: Gpu, handle: SemaphoreHandle | None = None) -> None:
+        super().__init__(gpu, _make_semaphore(gpu, "binary", handle))
+
+    def export(self) -> SemaphoreHandle:
+        return _export_semaphore(self._gpu, self.handle, "binary")
+
+
+class VulkanTimeline(_Payload, NativeCounter[SemaphoreHandle]):
+    """A timeline semaphore.
+
+    Args:
+        gpu: Where to make it.
+        handle: What to open; None makes a new one.
+    """
+
+    def __init__(self, gpu: Gpu, handle: SemaphoreHandle | None = None) -> None:
+        super().__init__(gpu, _make_semaphore(gpu, "timeline", handle))
+
+    def export(self) -> SemaphoreHandle:
+        return _export_semaphore(self._gpu, self.handle, "timeline")
+
+    @property
+    def value(self) -> int:
+        out = ffi.new("uint64_t *")
+        gpu = self._gpu
+        gpu.fn.call("vkGetSemaphoreCounterValue", gpu.handle, self.handle, out)
+        return int(out[0])
+
+    def signal(self, value: int) -> None:
+        info = struct("VkSemaphoreSignalInfo", semaphore=self.handle, value=value)
+        self._gpu.fn.call("vkSignalSemaphore", self._gpu.handle, info)
+
+    def wait(self, value: int, timeout_ns: int) -> bool:
+        info = struct(
+            "VkSemaphoreWaitInfo", semaphoreCount=1, pSemaphores=[self.handle], pValues=[value]
+        )
+        result = self._gpu.fn.call("vkWaitSemaphores", self._gpu.handle, info, timeout_ns)
+        return bool(result == vk.VK_SUCCESS)
+
+
+def _export_semaphore(gpu: Gpu, semaphore: Any, kind: SemaphoreKind) -> SemaphoreHandle:
+    fd = OwnedFd(_descriptors(gpu).export_semaphore(semaphore))
+    own = gpu.physical
+    return SemaphoreHandle("vulkan", kind, fd, own.device_uuid, own.driver_uuid)
+
+
+class VulkanFence(_Payload, NativeFence):
+    """A fence.
+
+    Args:
+        gpu: Where to make it.
+        handle: What to open; None makes a new one.
+    """
+
+    _destroyer = "vkDestroyFence"
+
+    def __init__(self, gpu: Gpu, handle: FenceHandle | None = None) -> None:
+        chain = NULL
+        if handle is None:
+            chain = struct("VkExportFenceCreateInfo", handleTypes=FENCE_FD)
+        out = ffi.new("VkFence *")
+        info = struct("VkFenceCreateInfo", pNext=chain)
+        gpu.fn.call("vkCreateFence", gpu.handle, info, NULL, out)
+        if handle is not None:
+            try:
+                _import(_descriptors(gpu).import_fence, out[0], handle.fd, "fence")
+            except BaseException:
+                gpu.fn.vkDestroyFence(gpu.handle, out[0], NULL)
+                raise
+        self._array = ffi.new("VkFence[]", [out[0]])
+        super().__init__(gpu, out[0])
+
+    def export(self) -> FenceHandle:
+        fd = OwnedFd(_descriptors(self._gpu).export_fence(self.handle))
+        own = self._gpu.physical
+        return FenceHandle("vulkan", fd, own.device_uuid, own.driver_uuid)
+
+    @property
+    def is_signaled(self) -> bool:
+        result = self._gpu.fn.vkGetFenceStatus(self._gpu.handle, self.handle)
+        return bool(check(result, "vkGetFenceStatus") == vk.VK_SUCCESS)
+
+    def wait(self, timeout_ns: int) -> bool:
+        gpu = self._gpu
+        result = gpu.fn.call("vkWaitForFences", gpu.handle, 1, self._array, 1, timeout_ns)
+        return bool(result == vk.VK_SUCCESS)
+
+    def reset(self) -> None:
+        self._gpu.fn.call("vkResetFences", self._gpu.handle, 1, self._array)
+
+
+def point_of(point: NativePoint) -> WaitPoint:
+    """Return a semaphore and its value as a submission takes them."""
+    signalled, value = point
+    assert isinstance(signalled, (VulkanSemaphore, VulkanTimeline)), signalled
+    return signalled.handle, value or 0

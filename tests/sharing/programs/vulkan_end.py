@@ -1,0 +1,72 @@
+"""Ways to end a program that uses Vulkan.
+
+``unclosed`` ends with everything open, ``threads`` with daemon threads in the driver, ``garbage``
+after dropping all of it, and ``stuck`` after waiting for a semaphore that nobody signals.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+import threading
+import time
+
+from pers import VulkanTextureShareManager, WaitTimeoutError
+from tests.sharing.support import describe, picture
+
+
+def use(manager: VulkanTextureShareManager) -> list[object]:
+    texture = manager.create_shareable_texture(describe())
+    buffer = manager.create_shareable_buffer(100)
+    handle = manager.export_texture(texture)
+    imported = manager.import_texture(handle, describe())
+    with texture.access(write=True) as view:
+        view.upload(picture(describe(), 1))
+    with buffer.access(write=True) as view:
+        array = view.as_array()
+    return [texture, buffer, handle, imported, view, array]
+
+
+def hammer(manager: VulkanTextureShareManager) -> None:
+    while True:
+        use(manager)
+
+
+def stuck(manager: VulkanTextureShareManager) -> None:
+    texture = manager.create_shareable_texture(describe())
+    never = manager.create_semaphore("binary")
+    for _ in range(2):
+        try:
+            with texture.access(wait=[never]) as view:
+                view.download()
+        except WaitTimeoutError as error:
+            print(error)
+        else:
+            print("no error")
+    texture.close()
+    manager.close()
+
+
+def main() -> None:
+    logging.basicConfig()
+    kind = sys.argv[1]
+    manager = VulkanTextureShareManager(timeout_ns=100_000_000 if kind == "stuck" else 10**10)
+    if kind == "stuck":
+        stuck(manager)
+        return
+    globals()["kept"] = kept = [manager, *use(manager)]
+    if kind == "threads":
+        threading.excepthook = lambda _: None  # at exit they find their textures closed
+        for _ in range(4):
+            threading.Thread(target=hammer, args=(manager,), daemon=True).start()
+        time.sleep(0.2)
+    if kind == "garbage":
+        del globals()["kept"], manager
+        kept.clear()
+        gc.collect()
+    print("end")
+
+
+if __name__ == "__main__":
+    main()
