@@ -509,10 +509,16 @@ class _Session:
         imported = self._generations[notice.generation]
         wait: list[SyncPoint] = []
         if notice.value and imported.semaphore is not None:
-            if self.lost is not None and imported.semaphore.value < notice.value:
-                return None  # it died before its GPU was done, and nobody will signal it
+            if imported.semaphore.value < notice.value:
+                self._listen()
+                if self.lost is not None:
+                    return None  # it died before its GPU was done, and nobody will signal it
             wait.append((imported.semaphore, notice.value))
-        opened = try_open(imported.textures[notice.slot], wait=wait)
+        try:
+            opened = try_open(imported.textures[notice.slot], wait=wait)
+        except BaseException:
+            self._tell_done(notice)
+            raise
         if opened is None:
             return None
         if opened.control.frame != notice.number:
