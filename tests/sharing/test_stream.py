@@ -743,6 +743,26 @@ def test_wrong_arguments_of_a_subscriber(studio: Studio) -> None:
             studio.subscribe(**options)
 
 
+def test_a_manager_is_a_manager() -> None:
+    for call in (
+        lambda: TexturePublisher("stream", SMALL, "host"),  # type: ignore[arg-type]
+        lambda: TextureSubscriber("stream", object()),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(ValidationError, match="takes a TextureShareManager"):
+            call()
+    assert list_streams() == []
+
+
+def test_without_a_manager_the_best_is_taken() -> None:
+    with TexturePublisher("stream", SMALL) as publisher, TextureSubscriber("stream") as subscriber:
+        write(publisher)
+        assert read(subscriber) == 1
+        managers = [publisher.manager, subscriber.manager]
+    for manager in managers:
+        with pytest.raises(TextureAccessError, match="was closed"):
+            manager.create_semaphore()
+
+
 def test_windows_says_so(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     manager = studio.manager()
     monkeypatch.setattr(address_module.sys, "platform", "win32")
