@@ -143,7 +143,7 @@ def test_a_name_that_is_wrong_is_noticed(span: str) -> None:
 
 
 CAMEL_CASE = re.compile(r"^[A-Z][a-z]+(?:[A-Z][a-z]*)+\w*$|^I[A-Z][a-z]\w+$|^\w+Error$")
-NOT_OF_PERS = {"ValueError", "RuntimeError", "MemoryError", "TimeoutError"}
+NOT_OF_PERS = {"ValueError", "RuntimeError", "MemoryError", "TimeoutError", "ConnectionError"}
 
 
 @pytest.mark.parametrize("page", DOCS, ids=page_id)
