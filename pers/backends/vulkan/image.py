@@ -170,6 +170,7 @@ def create_image(sharing: Sharing, descriptor: TextureDescriptor) -> VulkanImage
         gpu.fn.vkDestroyImage(gpu.handle, image, NULL)
         raise
     texture = VulkanImage(sharing, allocation, image, facts, descriptor)
+    del allocation  # so that it ends with the texture, whatever keeps this frame
     texture.clear_new()
     gpu.register(texture)
     return texture
@@ -210,6 +211,7 @@ def import_image(
         gpu.fn.vkDestroyImage(gpu.handle, image, NULL)
         raise
     texture = VulkanImage(sharing, allocation, image, facts, descriptor)
+    del allocation  # so that it ends with the texture, whatever keeps this frame
     gpu.register(texture)
     return texture
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 from pers.backends.vulkan._exit import is_leaving
@@ -10,7 +13,12 @@ from pers.backends.vulkan._ffi import NULL, check, ffi, struct, vk
 from pers.backends.vulkan.device import Gpu
 from pers.backends.vulkan.external import FdHandles
 from pers.backends.vulkan.submission import WaitPoint
-from pers.errors import InvalidTextureHandleError, OperationNotSupportedError, VulkanApiError
+from pers.errors import (
+    InvalidTextureHandleError,
+    OperationNotSupportedError,
+    TextureAccessError,
+    VulkanApiError,
+)
 from pers.sharing.handles import FenceHandle, OwnedFd, SemaphoreHandle, SemaphoreKind
 from pers.sharing.native import NativeCounter, NativeFence, NativePoint, NativeSemaphore
 
@@ -87,6 +95,8 @@ class _Payload:
     def __init__(self, gpu: Gpu, handle: Any) -> None:
         self._gpu = gpu
         self.handle = handle
+        self._lock = threading.RLock()
+        self._users = 0
         self._destroyed = False
         gpu.register(self)
 
@@ -94,10 +104,31 @@ class _Payload:
     def native_handle(self) -> Any:
         return self.handle
 
+    @contextmanager
+    def _in_use(self) -> Generator[None]:
+        """Keep the object for the length of a call, although another thread may destroy it."""
+        with self._gpu.in_use():
+            with self._lock:
+                if self._destroyed:
+                    raise TextureAccessError("the semaphore or fence was closed; make another one")
+                self._users += 1
+            try:
+                yield
+            finally:
+                with self._lock:
+                    self._users -= 1
+                    if self._destroyed and not self._users:
+                        self._free()
+
     def destroy(self) -> None:
-        if self._destroyed or is_leaving():
-            return
-        self._destroyed = True
+        with self._lock:
+            if self._destroyed or is_leaving():
+                return
+            self._destroyed = True
+            if not self._users:
+                self._free()
+
+    def _free(self) -> None:
         destroy = functools.partial(getattr(self._gpu.fn, self._destroyer), self._gpu.handle)
         self._gpu.work.retire(functools.partial(destroy, self.handle, NULL))
         self._gpu.work.collect()
@@ -146,7 +177,8 @@ class VulkanSemaphore(_Payload, NativeSemaphore):
         super().__init__(gpu, _make_semaphore(gpu, "binary", handle))
 
     def export(self) -> SemaphoreHandle:
-        return _export_semaphore(self._gpu, self.handle, "binary")
+        with self._in_use():
+            return _export_semaphore(self._gpu, self.handle, "binary")
 
 
 class VulkanTimeline(_Payload, NativeCounter[SemaphoreHandle]):
@@ -161,24 +193,28 @@ class VulkanTimeline(_Payload, NativeCounter[SemaphoreHandle]):
         super().__init__(gpu, _make_semaphore(gpu, "timeline", handle))
 
     def export(self) -> SemaphoreHandle:
-        return _export_semaphore(self._gpu, self.handle, "timeline")
+        with self._in_use():
+            return _export_semaphore(self._gpu, self.handle, "timeline")
 
     @property
     def value(self) -> int:
         out = ffi.new("uint64_t *")
         gpu = self._gpu
-        gpu.fn.call("vkGetSemaphoreCounterValue", gpu.handle, self.handle, out)
+        with self._in_use():
+            gpu.fn.call("vkGetSemaphoreCounterValue", gpu.handle, self.handle, out)
         return int(out[0])
 
     def signal(self, value: int) -> None:
         info = struct("VkSemaphoreSignalInfo", semaphore=self.handle, value=value)
-        self._gpu.fn.call("vkSignalSemaphore", self._gpu.handle, info)
+        with self._in_use():
+            self._gpu.fn.call("vkSignalSemaphore", self._gpu.handle, info)
 
     def wait(self, value: int, timeout_ns: int) -> bool:
         info = struct(
             "VkSemaphoreWaitInfo", semaphoreCount=1, pSemaphores=[self.handle], pValues=[value]
         )
-        result = self._gpu.fn.call("vkWaitSemaphores", self._gpu.handle, info, timeout_ns)
+        with self._in_use():
+            result = self._gpu.fn.call("vkWaitSemaphores", self._gpu.handle, info, timeout_ns)
         return bool(result == vk.VK_SUCCESS)
 
 
@@ -215,22 +251,26 @@ class VulkanFence(_Payload, NativeFence):
         super().__init__(gpu, out[0])
 
     def export(self) -> FenceHandle:
-        fd = OwnedFd(_descriptors(self._gpu).export_fence(self.handle))
+        with self._in_use():
+            fd = OwnedFd(_descriptors(self._gpu).export_fence(self.handle))
         own = self._gpu.physical
         return FenceHandle("vulkan", fd, own.device_uuid, own.driver_uuid)
 
     @property
     def is_signaled(self) -> bool:
-        result = self._gpu.fn.vkGetFenceStatus(self._gpu.handle, self.handle)
+        with self._in_use():
+            result = self._gpu.fn.vkGetFenceStatus(self._gpu.handle, self.handle)
         return bool(check(result, "vkGetFenceStatus") == vk.VK_SUCCESS)
 
     def wait(self, timeout_ns: int) -> bool:
         gpu = self._gpu
-        result = gpu.fn.call("vkWaitForFences", gpu.handle, 1, self._array, 1, timeout_ns)
+        with self._in_use():
+            result = gpu.fn.call("vkWaitForFences", gpu.handle, 1, self._array, 1, timeout_ns)
         return bool(result == vk.VK_SUCCESS)
 
     def reset(self) -> None:
-        self._gpu.fn.call("vkResetFences", self._gpu.handle, 1, self._array)
+        with self._in_use():
+            self._gpu.fn.call("vkResetFences", self._gpu.handle, 1, self._array)
 
 
 def point_of(point: NativePoint) -> WaitPoint:
