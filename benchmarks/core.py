@@ -55,7 +55,7 @@ class Scale:
 
     quick: bool = False
     least: int = 5
-    most: int = 60
+    most: int = 240
     seconds: float = 4.0
     minutes: float = 0.5
 

@@ -115,6 +115,7 @@ from pers.sharing import (
     MetalEventHandle,
     MetalTextureHandle,
     OwnedFd,
+    PublisherStats,
     SemaphoreHandle,
     SemaphoreKind,
     ShareCapabilities,
@@ -123,17 +124,23 @@ from pers.sharing import (
     SharedFence,
     SharedSemaphore,
     SharedTexture,
+    StreamFrame,
+    SubscriberStats,
     SyncPoint,
     TextureAccess,
     TextureHandle,
+    TexturePublisher,
     TextureShareManager,
+    TextureSubscriber,
     VulkanBufferHandle,
     VulkanTextureHandle,
     Win32TextureHandle,
+    list_streams,
 )
 
 if TYPE_CHECKING:
     from pers.backends.host import HostTextureShareManager
+    from pers.backends.metal import MetalTextureShareManager
     from pers.backends.vulkan import VulkanTextureShareManager
     from pers.backends.webgpu.sharing import WebGPUTextureShareManager
 
@@ -204,6 +211,7 @@ __all__ = [
     "MetalEventHandle",
     "MetalInitializationError",
     "MetalTextureHandle",
+    "MetalTextureShareManager",
     "OperationNotSupportedError",
     "OutOfMemoryError",
     "OwnedFd",
@@ -211,6 +219,7 @@ __all__ = [
     "PerformanceWarning",
     "PersError",
     "ProtocolError",
+    "PublisherStats",
     "ReadbackBuffer",
     "ReadbackStats",
     "ReadbackStream",
@@ -229,7 +238,9 @@ __all__ = [
     "SharedSemaphore",
     "SharedTexture",
     "StagingBelt",
+    "StreamFrame",
     "Submission",
+    "SubscriberStats",
     "SyncPoint",
     "TexelCopyBufferInfo",
     "TexelCopyTextureInfo",
@@ -238,8 +249,10 @@ __all__ = [
     "TextureDescriptor",
     "TextureFormat",
     "TextureHandle",
+    "TexturePublisher",
     "TextureRows",
     "TextureShareManager",
+    "TextureSubscriber",
     "TextureUsage",
     "ValidationError",
     "VertexAttribute",
@@ -254,6 +267,7 @@ __all__ = [
     "Win32TextureHandle",
     "__version__",
     "list_adapters",
+    "list_streams",
     "open_device",
     "open_device_async",
     "open_share_manager",
@@ -262,6 +276,7 @@ __all__ = [
 # Found when they are used, since their backends load what not every program needs.
 _MANAGERS = {
     "HostTextureShareManager": "pers.backends.host",
+    "MetalTextureShareManager": "pers.backends.metal",
     "VulkanTextureShareManager": "pers.backends.vulkan",
     "WebGPUTextureShareManager": "pers.backends.webgpu.sharing",
 }

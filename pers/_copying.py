@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -40,32 +39,6 @@ def usable_processors() -> int:
     return os.cpu_count() or 1
 
 
-class _Pool:
-    """The threads, started when they are first needed."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._executor: ThreadPoolExecutor | None = None
-        self.helpers = min(usable_processors(), MAX_THREADS) - 1
-        """How many threads there are beside the caller."""
-
-    def start(self, copy: _Copy) -> Future[None] | None:
-        """Have a thread help; None when the interpreter is about to end."""
-        with self._lock:
-            if self._executor is None:
-                self._executor = ThreadPoolExecutor(self.helpers, "pers-copy")
-            executor = self._executor
-        try:
-            return executor.submit(copy.help)
-        except RuntimeError:
-            return None
-
-    def forget(self) -> None:
-        """Start anew: a forked process has none of the threads."""
-        self._lock = threading.Lock()
-        self._executor = None
-
-
 class _Copy:
     """One copy that several threads work at."""
 
@@ -73,28 +46,132 @@ class _Copy:
         self._arrays: tuple[Array, Array] | None = (target, source)
         self._pieces = pieces(target.shape, target.nbytes, piece)
         self._lock = threading.Lock()
+        self._at_work = 0
+        self._is_over = False
+        self._nobody_left = threading.Lock()
+        self._nobody_left.acquire()
+        self._error: BaseException | None = None
 
     def help(self) -> None:
+        """Copy pieces until none are left; for a thread of the pool, so nothing is raised."""
+        with self._lock:
+            if self._is_over:
+                return
+            self._at_work += 1
+        try:
+            self.work()
+        except BaseException as error:
+            self._error = error
+        with self._lock:
+            self._at_work -= 1
+            if self._is_over and not self._at_work:
+                self._nobody_left.release()
+
+    def work(self) -> None:
         """Copy pieces until none are left."""
-        arrays = self._arrays
-        if arrays is None:
-            return
-        target, source = arrays
+        assert self._arrays is not None
+        target, source = self._arrays
         while (piece := self._next()) is not None:
             np.copyto(target[piece], source[piece], casting="no")
 
-    def stop(self) -> None:
-        """Have nobody begin another piece: all are done, or the caller was interrupted."""
+    def end(self) -> None:
+        """Wait for the threads that work at it, and raise what stopped them.
+
+        Nobody begins another piece: all are done, or the caller was interrupted. Whatever
+        interrupts the wait has to wait, too: the memory may be unmapped when this returns.
+        """
         with self._lock:
             self._pieces = iter(())
-
-    def release(self) -> None:
-        """Let go of the arrays, which may not live on in the pool: mapped memory is unmapped."""
-        self._arrays = None
+            self._is_over = True
+            somebody = self._at_work > 0
+        interrupted: BaseException | None = None
+        while somebody:
+            try:
+                self._nobody_left.acquire()
+                somebody = False
+            except BaseException as error:
+                interrupted = error
+        self._arrays = None  # they may not live on in the pool: mapped memory is unmapped
+        if interrupted is not None:
+            raise interrupted
+        if self._error is not None:
+            raise self._error
 
     def _next(self) -> Index | None:
         with self._lock:
             return next(self._pieces, None)
+
+
+class _Helper(threading.Thread):
+    """A thread that helps with copies. It is woken by a plain lock.
+
+    An executor of the standard library takes the interpreter's lock for some 30 microseconds to
+    start a task, one thread after the other: with 15 threads that was a fifth of a copy of 64 MiB.
+    """
+
+    def __init__(self, idle: list[_Helper], number: int) -> None:
+        super().__init__(name=f"pers-copy-{number}", daemon=True)
+        self._idle = idle
+        self._copy: _Copy | None = None
+        self._wake = threading.Lock()
+        self._wake.acquire()
+
+    def begin(self, copy: _Copy) -> None:
+        """Help with a copy; only for one that is idle."""
+        self._copy = copy
+        self._wake.release()
+
+    def run(self) -> None:
+        """Wait for copies and help."""
+        while True:
+            self._wake.acquire()
+            copy, self._copy = self._copy, None
+            assert copy is not None
+            copy.help()
+            del copy
+            self._idle.append(self)
+
+
+class _Pool:
+    """The threads, started when they are first needed."""
+
+    def __init__(self) -> None:
+        self.helpers = min(usable_processors(), MAX_THREADS) - 1
+        """How many threads there are beside the caller."""
+        self.forget()
+
+    def start(self, copy: _Copy, helpers: int) -> None:
+        """Have up to that many threads help, as far as they are idle."""
+        for _ in range(helpers):
+            helper = self._take() or self._another()
+            if helper is None:
+                return
+            helper.begin(copy)
+
+    def _take(self) -> _Helper | None:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
+
+    def _another(self) -> _Helper | None:
+        """Start one more thread, or return None when there are enough or there can be none."""
+        with self._lock:
+            if self._count >= self.helpers:
+                return None
+            helper = _Helper(self._idle, self._count)
+            try:
+                helper.start()
+            except RuntimeError:  # the interpreter is about to end
+                return None
+            self._count += 1
+            return helper
+
+    def forget(self) -> None:
+        """Start anew: a forked process has none of the threads."""
+        self._lock = threading.Lock()
+        self._idle: list[_Helper] = []
+        self._count = 0
 
 
 _pool = _Pool()
@@ -120,35 +197,11 @@ def copy_array(target: Array, source: Array, *, threads: int | None = None) -> N
         np.copyto(target, source, casting="no")
         return
     copy = _Copy(target, source, max(PIECE, min(LARGEST_PIECE, -(-nbytes // (helpers + 1)))))
-    started: list[Future[None]] = []
     try:
-        for _ in range(helpers):
-            future = _pool.start(copy)
-            if future is not None:
-                started.append(future)
-        copy.help()
+        _pool.start(copy, helpers)
+        copy.work()
     finally:
-        _finish(copy, started)
-
-
-def _finish(copy: _Copy, started: list[Future[None]]) -> None:
-    """Wait for the threads that work at a copy, and raise what stopped them.
-
-    Whatever interrupts the wait has to wait, too: the memory may be unmapped when this returns.
-    """
-    copy.stop()
-    running = [future for future in started if not future.cancel()]
-    interrupted: BaseException | None = None
-    while not all(future.done() for future in running):
-        try:
-            wait(running)
-        except BaseException as error:
-            interrupted = error
-    copy.release()
-    if interrupted is not None:
-        raise interrupted
-    for future in running:
-        future.result()
+        copy.end()
 
 
 def pieces(shape: tuple[int, ...], nbytes: int, piece: int = PIECE) -> Iterator[Index]:

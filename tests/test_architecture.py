@@ -25,6 +25,9 @@ import pers
 ROOT = Path(__file__).resolve().parent.parent
 
 WEBGPU_BACKEND = "pers.backends.webgpu"
+# The one place for Apple's frameworks: their objects have no types, and go no further.
+METAL_BOUNDARY = "pers.backends.metal._objc"
+APPLE = ("objc", "Metal", "IOSurface", "Quartz", "Foundation", "Cocoa", "CoreFoundation")
 VULKAN_BACKEND = "pers.backends.vulkan"
 # The one other place for wgpu: the wgpu-py that pers is measured beside.
 RAW_PEER = "benchmarks.peers.raw_wgpu"
@@ -125,6 +128,10 @@ def peer_outside_its_module(module: Module) -> list[str]:
     ]
 
 
+def apple_outside_its_boundary(module: Module) -> list[str]:
+    return [] if module.name == METAL_BOUNDARY else forbidden_imports(module, *APPLE)
+
+
 def event_loop_in_pers(module: Module) -> list[str]:
     return forbidden_imports(module, "asyncio", "trio")
 
@@ -163,6 +170,7 @@ RULES: list[tuple[Rule, tuple[str, ...]]] = [
     (wgpu_outside_its_backend, ("pers", "renderers", "examples", "benchmarks")),
     (vulkan_outside_its_backend, ("pers", "renderers", "examples", "benchmarks")),
     (peer_outside_its_module, ("pers", "renderers", "examples", "benchmarks")),
+    (apple_outside_its_boundary, ("pers", "renderers", "examples", "benchmarks")),
     (event_loop_in_pers, ("pers",)),
     (application_layer_in_pers, ("pers",)),
     (backend_behind_the_facade, ("pers",)),
@@ -217,6 +225,13 @@ VIOLATIONS: list[tuple[Rule, Module]] = [
         peer_outside_its_module,
         Module("pers", "import importlib\nimportlib.import_module('slangpy')"),
     ),
+    (apple_outside_its_boundary, Module("pers.backends.metal.texture", "import Metal")),
+    (apple_outside_its_boundary, Module("pers.sharing.manager", "from IOSurface import x")),
+    (apple_outside_its_boundary, Module("renderers.window", "import objc")),
+    (
+        apple_outside_its_boundary,
+        Module("pers", "import importlib\nimportlib.import_module('Quartz.CoreVideo')"),
+    ),
     (event_loop_in_pers, Module("pers.buffers.ring", "import asyncio")),
     (event_loop_in_pers, Module("pers.buffers.ring", "from asyncio import Lock")),
     (event_loop_in_pers, Module("pers.backends.webgpu.poll", "import trio.lowlevel")),
@@ -267,6 +282,11 @@ def test_every_rule_is_seen_to_fail() -> None:
         (vulkan_outside_its_backend, Module("pers.backends.vulkan._ffi", "import vulkan")),
         (vulkan_outside_its_backend, Module("pers._open", "import pers.backends.vulkan")),
         (peer_outside_its_module, Module("benchmarks.peers.moderngl_peer", "import moderngl")),
+        (apple_outside_its_boundary, Module("pers.backends.metal._objc", "import objc, Metal")),
+        (
+            apple_outside_its_boundary,
+            Module("pers.backends.metal.texture", "from pers.backends.metal._objc import Metal"),
+        ),
         (wgpu_outside_its_backend, Module("renderers.text", "import wgpu_like\nname = 'wgpu'")),
         (event_loop_in_pers, Module("pers.buffers.ring", "import anyio\nfrom anyio import Lock")),
         (backend_behind_the_facade, Module("pers.buffers.device", "from .types import BufferDesc")),

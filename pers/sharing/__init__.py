@@ -32,6 +32,14 @@ from pers.sharing.interfaces import (
     TextureAccess,
     TextureShareManager,
 )
+from pers.sharing.ipc.address import list_streams
+from pers.sharing.stream import (
+    PublisherStats,
+    StreamFrame,
+    SubscriberStats,
+    TexturePublisher,
+    TextureSubscriber,
+)
 from pers.textures import TextureFormat, TextureUsage
 
 __all__ = [
@@ -44,6 +52,7 @@ __all__ = [
     "MetalEventHandle",
     "MetalTextureHandle",
     "OwnedFd",
+    "PublisherStats",
     "SemaphoreHandle",
     "SemaphoreKind",
     "ShareCapabilities",
@@ -52,14 +61,19 @@ __all__ = [
     "SharedFence",
     "SharedSemaphore",
     "SharedTexture",
+    "StreamFrame",
+    "SubscriberStats",
     "SyncPoint",
     "TextureAccess",
     "TextureDescriptor",
     "TextureFormat",
     "TextureHandle",
+    "TexturePublisher",
     "TextureShareManager",
+    "TextureSubscriber",
     "TextureUsage",
     "VulkanBufferHandle",
     "VulkanTextureHandle",
     "Win32TextureHandle",
+    "list_streams",
 ]

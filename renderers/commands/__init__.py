@@ -12,19 +12,21 @@ from typer.main import get_command
 from renderers.commands import options
 from renderers.commands.bench import run_benchmarks
 from renderers.commands.info import show_info
+from renderers.commands.share import share
 from renderers.commands.stress import run_stress
 from renderers.commands.triangle import draw_triangle
 
 __all__ = ["app", "run"]
 
 app = typer.Typer(
-    help="GPU buffers and rendering on WebGPU: look at this machine, draw, and measure.",
+    help="GPU buffers, rendering, shared textures: look at this machine, draw, share, measure.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.command("info")(show_info)
 app.command("triangle")(draw_triangle)
 app.command("stress")(run_stress)
+app.add_typer(share, name="share")
 app.command("bench")(run_benchmarks)
 
 
