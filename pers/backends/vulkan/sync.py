@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,10 +23,12 @@ from pers.sharing.handles import FenceHandle, OwnedFd, SemaphoreHandle, Semaphor
 from pers.sharing.native import NativeCounter, NativeFence, NativePoint, NativeSemaphore
 
 __all__ = [
+    "Payload",
     "VulkanFence",
     "VulkanSemaphore",
     "VulkanTimeline",
     "fences_can_be_shared",
+    "hold",
     "point_of",
     "semaphores_can_be_shared",
 ]
@@ -87,7 +89,7 @@ def _descriptors(gpu: Gpu) -> FdHandles:
     return external
 
 
-class _Payload:
+class Payload:
     """A Vulkan object that is destroyed when the GPU is done with it."""
 
     _destroyer = "vkDestroySemaphore"
@@ -104,21 +106,29 @@ class _Payload:
     def native_handle(self) -> Any:
         return self.handle
 
+    def hold(self) -> None:
+        """Keep the object until `let_go`, although somebody may destroy it."""
+        with self._lock:
+            if self._destroyed:
+                raise TextureAccessError("the semaphore or fence was closed; make another one")
+            self._users += 1
+
+    def let_go(self) -> None:
+        """Take one `hold` back; what is submitted by now may still use it."""
+        with self._lock:
+            self._users -= 1
+            if self._destroyed and not self._users:
+                self._free()
+
     @contextmanager
     def _in_use(self) -> Generator[None]:
-        """Keep the object for the length of a call, although another thread may destroy it."""
+        """Keep the object and its device for the length of a call."""
         with self._gpu.in_use():
-            with self._lock:
-                if self._destroyed:
-                    raise TextureAccessError("the semaphore or fence was closed; make another one")
-                self._users += 1
+            self.hold()
             try:
                 yield
             finally:
-                with self._lock:
-                    self._users -= 1
-                    if self._destroyed and not self._users:
-                        self._free()
+                self.let_go()
 
     def destroy(self) -> None:
         with self._lock:
@@ -165,7 +175,7 @@ def _import(importer: Any, target: Any, fd: OwnedFd, what: str) -> None:
         ) from error
 
 
-class VulkanSemaphore(_Payload, NativeSemaphore):
+class VulkanSemaphore(Payload, NativeSemaphore):
     """A binary semaphore.
 
     Args:
@@ -181,7 +191,7 @@ class VulkanSemaphore(_Payload, NativeSemaphore):
             return _export_semaphore(self._gpu, self.handle, "binary")
 
 
-class VulkanTimeline(_Payload, NativeCounter[SemaphoreHandle]):
+class VulkanTimeline(Payload, NativeCounter[SemaphoreHandle]):
     """A timeline semaphore.
 
     Args:
@@ -224,7 +234,7 @@ def _export_semaphore(gpu: Gpu, semaphore: Any, kind: SemaphoreKind) -> Semaphor
     return SemaphoreHandle("vulkan", kind, fd, own.device_uuid, own.driver_uuid)
 
 
-class VulkanFence(_Payload, NativeFence):
+class VulkanFence(Payload, NativeFence):
     """A fence.
 
     Args:
@@ -271,6 +281,16 @@ class VulkanFence(_Payload, NativeFence):
     def reset(self) -> None:
         with self._in_use():
             self._gpu.fn.call("vkResetFences", self._gpu.handle, 1, self._array)
+
+
+def hold(points: Sequence[NativePoint]) -> list[Payload]:
+    """Keep semaphores and fences until they are submitted; `let_go` of each then."""
+    held: list[Payload] = []
+    for payload, _ in points:
+        assert isinstance(payload, Payload), payload
+        payload.hold()
+        held.append(payload)
+    return held
 
 
 def point_of(point: NativePoint) -> WaitPoint:
