@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pers import OperationNotSupportedError, PersError, WaitTimeoutError
+from pers import OperationNotSupportedError, PersError, TextureAccessError, WaitTimeoutError
 from pers.backends.vulkan import buffer as buffer_module
 from pers.backends.vulkan.instance import PhysicalDevice
 from tests.sharing.support import describe, linux, open_fds, picture
@@ -138,6 +138,11 @@ def test_semaphores_may_be_closed_in_the_access_that_uses_them() -> None:
         manager._gpu.work.collect()
         assert destroyed == [first.native.handle]
         assert_holds(texture, 1)
+        with pytest.raises(TextureAccessError, match="closed"):
+            with texture.access(write=True, signal=[second]) as view:
+                view.upload(picture(describe(), 2))
+                second.close()
+        assert_holds(texture, 2)  # the access ended all the same
 
 
 def test_readers_that_join_wait_for_their_own_semaphores() -> None:

@@ -23,7 +23,7 @@ from pers.backends.vulkan.memory import Allocation
 from pers.backends.vulkan.staging import StagingBlock, StagingPool
 from pers.backends.vulkan.submission import Recording, WaitPoint
 from pers.backends.vulkan.sync import Payload, VulkanFence, hold, point_of
-from pers.errors import WaitTimeoutError
+from pers.errors import TextureAccessError, WaitTimeoutError
 from pers.sharing.native import NativePoint, NativeResource
 
 __all__ = ["Sharing", "VulkanResource"]
@@ -213,7 +213,6 @@ class VulkanResource(NativeResource):
         blocks, self._blocks = self._blocks, []
         held, self._held = self._held, []
         try:
-            held += hold(signals)
             self._serial = self._gpu.work.submit(recording, waits, points, fences)
         finally:
             for payload in held:
@@ -245,7 +244,13 @@ class VulkanResource(NativeResource):
             self._sharing.staging.retire(block)
 
     def _end(self, signals: Sequence[NativePoint]) -> None:
+        try:
+            held = hold(signals)
+        except TextureAccessError:  # one was closed in the meantime: hand over without
+            self._end(())
+            raise
         if signals:
+            self._held += held
             self._submit(signals)
         else:
             self._flush()

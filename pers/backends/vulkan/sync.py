@@ -286,10 +286,15 @@ class VulkanFence(Payload, NativeFence):
 def hold(points: Sequence[NativePoint]) -> list[Payload]:
     """Keep semaphores and fences until they are submitted; `let_go` of each then."""
     held: list[Payload] = []
-    for payload, _ in points:
-        assert isinstance(payload, Payload), payload
-        payload.hold()
-        held.append(payload)
+    try:
+        for payload, _ in points:
+            assert isinstance(payload, Payload), payload
+            payload.hold()
+            held.append(payload)
+    except BaseException:
+        for payload in held:
+            payload.let_go()
+        raise
     return held
 
 
