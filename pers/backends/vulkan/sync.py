@@ -292,8 +292,8 @@ def hold(points: Sequence[NativePoint]) -> list[Payload]:
             payload.hold()
             held.append(payload)
     except BaseException:
-        for payload in held:
-            payload.let_go()
+        for one in held:
+            one.let_go()
         raise
     return held
 
