@@ -61,8 +61,10 @@ def start(
 ) -> subprocess.Popen[str]:
     """Start one of the programs in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-X", "faulthandler", "-m", f"tests.sharing.programs.{program}"]
-        + list(arguments),
+        [
+            *(sys.executable, "-X", "faulthandler"),
+            *("-m", f"tests.sharing.programs.{program}", *arguments),
+        ],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment(driver), **variables},
         pass_fds=fds,

@@ -101,6 +101,7 @@ def create_buffer(sharing: Sharing, size: int, label: str) -> VulkanBuffer:
         gpu.fn.vkDestroyBuffer(gpu.handle, buffer, NULL)
         raise
     made = VulkanBuffer(sharing, allocation, buffer, size, USAGE, label)
+    del allocation  # so that it ends with the buffer, whatever keeps this frame
     made.clear_new()
     gpu.register(made)
     return made
@@ -139,6 +140,7 @@ def import_buffer(sharing: Sharing, handle: BufferHandle, label: str) -> VulkanB
     opened = VulkanBuffer(
         sharing, allocation, buffer, handle.buffer_size, handle.buffer_usage, label
     )
+    del allocation
     gpu.register(opened)
     return opened
 

@@ -170,6 +170,7 @@ def create_image(sharing: Sharing, descriptor: TextureDescriptor) -> VulkanImage
         gpu.fn.vkDestroyImage(gpu.handle, image, NULL)
         raise
     texture = VulkanImage(sharing, allocation, image, facts, descriptor)
+    del allocation  # so that it ends with the texture, whatever keeps this frame
     texture.clear_new()
     gpu.register(texture)
     return texture
@@ -210,6 +211,7 @@ def import_image(
         gpu.fn.vkDestroyImage(gpu.handle, image, NULL)
         raise
     texture = VulkanImage(sharing, allocation, image, facts, descriptor)
+    del allocation  # so that it ends with the texture, whatever keeps this frame
     gpu.register(texture)
     return texture
 
@@ -265,6 +267,7 @@ class VulkanImage(VulkanResource, NativeTexture):
         self._facts = facts
         self._descriptor = descriptor
         self._aspects = aspects_of(descriptor.format)
+        self._regions: dict[tuple[int, int], Any] = {}
         super().__init__(sharing, allocation, f"texture {descriptor.label!r}")
 
     @property
@@ -333,6 +336,12 @@ class VulkanImage(VulkanResource, NativeTexture):
         )
 
     def _region(self, layer: int, mip_level: int) -> Any:
+        region = self._regions.get((layer, mip_level))
+        if region is None:
+            region = self._regions[layer, mip_level] = self._make_region(layer, mip_level)
+        return region
+
+    def _make_region(self, layer: int, mip_level: int) -> Any:
         descriptor = self._descriptor
         return struct(
             "VkBufferImageCopy",
