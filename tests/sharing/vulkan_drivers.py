@@ -15,6 +15,7 @@ from pers import VulkanTextureShareManager
 from tests.sharing.support import describe, picture
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+PYTHONPATH = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 
 def _first(*patterns: str) -> str | None:
@@ -31,11 +32,13 @@ ICDS = {
         "/usr/share/vulkan/icd.d/vk_swiftshader_icd.json",
     ),
 }
-ICDS["nvidia"] = _first(
+NVIDIA = _first(
     "/usr/share/vulkan/icd.d/nvidia_icd*.json",
     "/etc/vulkan/icd.d/nvidia_icd*.json",
     "/usr/local/nvidia/share/vulkan/icd.d/nvidia_icd*.json",
 )
+if NVIDIA is not None:  # not everybody can install that one
+    ICDS["nvidia"] = NVIDIA
 VALIDATION = _first(
     "/usr/share/vulkan/explicit_layer.d/VkLayer_khronos_validation.json",
     "/etc/vulkan/explicit_layer.d/VkLayer_khronos_validation.json",
@@ -66,7 +69,7 @@ def start(
             *("-m", f"tests.sharing.programs.{program}", *arguments),
         ],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment(driver), **variables},
+        env={**os.environ, "PYTHONPATH": PYTHONPATH, **environment(driver), **variables},
         pass_fds=fds,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

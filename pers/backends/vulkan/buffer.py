@@ -10,7 +10,12 @@ import numpy.typing as npt
 from pers._checks import align_up
 from pers.backends.vulkan._ffi import NULL, ffi, struct, vk
 from pers.backends.vulkan.device import Gpu
-from pers.backends.vulkan.memory import Allocation, allocate_exportable, import_allocation
+from pers.backends.vulkan.memory import (
+    Allocation,
+    allocate_exportable,
+    export_allocation,
+    import_allocation,
+)
 from pers.backends.vulkan.resource import (
     ALL_COMMANDS,
     ANY_ACCESS,
@@ -201,7 +206,7 @@ class VulkanBuffer(VulkanResource, NativeBuffer):
     def export(self, control: OwnedFd) -> VulkanBufferHandle:
         memory, own = self._memory_to_export(), self._gpu.physical
         return VulkanBufferHandle(
-            OwnedFd(self._gpu.external.export_memory(memory.handle)),
+            OwnedFd(export_allocation(self._gpu, memory)),
             memory.size,
             self._size,
             self._usage,

@@ -11,7 +11,12 @@ import numpy.typing as npt
 from pers.backends.vulkan._ffi import NULL, check, ffi, struct, vk
 from pers.backends.vulkan.device import Gpu
 from pers.backends.vulkan.formats import aspects_of, image_usage, to_vk_format
-from pers.backends.vulkan.memory import Allocation, allocate_exportable, import_allocation
+from pers.backends.vulkan.memory import (
+    Allocation,
+    allocate_exportable,
+    export_allocation,
+    import_allocation,
+)
 from pers.backends.vulkan.resource import ALL_COMMANDS, Sharing, VulkanResource
 from pers.errors import InvalidTextureHandleError, OperationNotSupportedError
 from pers.graphics.types import TextureDescriptor
@@ -278,7 +283,7 @@ class VulkanImage(VulkanResource, NativeTexture):
 
     def export(self, control: OwnedFd) -> TextureHandle:
         memory, own, facts = self._memory_to_export(), self._gpu.physical, self._facts
-        number = self._gpu.external.export_memory(memory.handle)
+        number = export_allocation(self._gpu, memory)
         numbers = (
             memory.size,
             memory.memory_type,
