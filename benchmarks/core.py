@@ -55,8 +55,8 @@ class Scale:
 
     quick: bool = False
     least: int = 5
-    most: int = 240
-    seconds: float = 4.0
+    most: int = 200
+    seconds: float = 3.0
     minutes: float = 0.5
 
     @classmethod

@@ -14,7 +14,8 @@ fail() {
     exit 1
 }
 
-# set_up [window]: everything the package needs; with "window", also a virtual display.
+# set_up [window [tests]]: everything the package needs; with "window", also a virtual display; with
+# "tests", also what only tests use.
 set_up() {
     if venv_is_current; then
         current=yes
@@ -24,10 +25,10 @@ set_up() {
         python=$(find_python) || fail "$(no_python)"
     fi
 
-    packages=$(missing_packages "$python" "${1:-}")
+    packages=$(missing_packages "$python" "${1:-}" "${2:-}")
     if [ -n "$packages" ]; then
         install_packages "$packages"
-        packages=$(missing_packages "$python" "${1:-}")
+        packages=$(missing_packages "$python" "${1:-}" "${2:-}")
         [ -z "$packages" ] || fail "$(still_missing "$packages")"
     fi
 
@@ -130,6 +131,10 @@ missing_packages() {
             command -v xvfb-run >/dev/null 2>&1 || missing="$missing xvfb"
             command -v xauth >/dev/null 2>&1 || missing="$missing xauth"
         fi
+        # Without this layer a few tests are skipped: no reason to stop where it cannot be had.
+        if [ "$3" = tests ] && ! has_validation_layer && can_install; then
+            missing="$missing vulkan-validationlayers"
+        fi
     fi
     printf '%s\n' "${missing# }"
 }
@@ -160,6 +165,18 @@ if vulkan.vkCreateInstance(info, None, ctypes.byref(instance)) != 0:
 count = ctypes.c_uint32()
 vulkan.vkEnumeratePhysicalDevices(instance, ctypes.byref(count), None)
 sys.exit(0 if count.value else 1)' "${2:-libvulkan.so.1}" >/dev/null 2>&1
+}
+
+has_validation_layer() {
+    for folder in /usr/share /usr/local/share /etc; do
+        [ ! -f "$folder/vulkan/explicit_layer.d/VkLayer_khronos_validation.json" ] || return 0
+    done
+    return 1
+}
+
+can_install() {
+    command -v apt-get >/dev/null 2>&1 || return 1
+    [ "$(id -u)" -eq 0 ] || { command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; }
 }
 
 # install_packages "NAME ...": with apt-get, or fails and says what to install.

@@ -6,7 +6,6 @@ The numbers are hints; whatever a hostile peer writes there, it can only mislead
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 import sys
@@ -24,6 +23,9 @@ MAGIC = b"persctl1"
 READY, FRAME = 1, 2  # places of 8 bytes each
 
 LINUX = sys.platform == "linux"
+
+if sys.platform != "win32":
+    import fcntl
 
 
 def create_memory(size: int, name: str) -> OwnedFd:
@@ -100,7 +102,12 @@ class ControlPage:
         return _open_again(self._fd)
 
     def try_lock(self, *, exclusive: bool) -> bool:
-        """Take the lock for reading or writing; False when another process's lock excludes it."""
+        """Take the lock for reading or writing; False when another process's lock excludes it.
+
+        Windows has no such lock: there nobody is excluded.
+        """
+        if sys.platform == "win32":
+            return True
         kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
         try:
             fcntl.flock(self._fd, kind | fcntl.LOCK_NB)
@@ -110,7 +117,8 @@ class ControlPage:
 
     def unlock(self) -> None:
         """Give the lock back."""
-        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        if sys.platform != "win32":
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     @property
     def ready(self) -> int:

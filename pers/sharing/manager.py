@@ -69,6 +69,7 @@ class ShareManager(TextureShareManager):
         self._is_open = True
         self._choice = ""
         self._end = weakref.finalize(self, native.close)
+        self._end.atexit = False  # other threads may still use it; the system frees all
 
     @property
     def capabilities(self) -> ShareCapabilities:

@@ -41,6 +41,7 @@ class _Owned:
         self.manager = manager
         self.what = what
         self._free = weakref.finalize(self, native.destroy)
+        self._free.atexit = False  # other threads may still use it; the system frees all
 
     def check_open(self) -> None:
         """Raise when it was closed, by itself or with its manager."""

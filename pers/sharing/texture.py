@@ -56,8 +56,9 @@ class ManagedTexture(SharedTexture):
 
     @property
     def native_handle(self) -> Any:
-        self.turns.check_open()
-        return self.native.native_handle
+        with self.turns.lock:
+            self.turns.check_open()
+            return self.native.native_handle
 
     @property
     def is_valid(self) -> bool:

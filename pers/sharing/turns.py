@@ -34,6 +34,7 @@ class Turns:
         self._writing = False
         self._closed_by = ""
         self._free = weakref.finalize(self, _free, native, control)
+        self._free.atexit = False  # other threads may still use it; the system frees all
 
     @property
     def is_open(self) -> bool:

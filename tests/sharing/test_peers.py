@@ -6,6 +6,7 @@ The pictures are compared byte by byte between processes that were started separ
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import subprocess
 import sys
@@ -168,6 +169,25 @@ def test_a_frame_may_be_read_while_its_publisher_dies(manager: HostTextureShareM
             with pytest.raises(PeerLostError, match="is gone"):
                 while True:
                     read(subscriber)
+
+
+@pytest.mark.parametrize("point", ["forked", "forked with a client"])
+def test_a_publisher_whose_child_lives_on(manager: HostTextureShareManager, point: str) -> None:
+    """The child has copies of everything; its parent is missed all the same."""
+    with running("publisher", "stream", point) as process:
+        subscriber = TextureSubscriber("stream", manager, timeout_ns=PATIENCE)
+        with subscriber, pytest.raises(PeerLostError, match="is gone"):
+            while True:
+                read(subscriber)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "publishing\n"
+        child = int(process.stdout.readline())
+        try:
+            os.kill(child, 0)  # it lives
+            until(lambda: not list_streams())  # it may still be at the very beginning of its life
+            TexturePublisher("stream", SMALL, manager).close()
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 # --- A subscriber is killed -----------------------------------------------------------------------

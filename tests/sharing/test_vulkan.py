@@ -326,7 +326,7 @@ def changed(handle: Any, **changes: Any) -> Any:
     ("changes", "message"),
     [
         ({"size": 16}, "16 bytes where"),
-        ({"size": 1 << 40}, "not the 1099511627776 that the handle says"),
+        ({"size": 1 << 40}, "not the 1099511627776 that the handle"),
         ({"memory_type": 31}, "memory type 31 is none"),
         ({"memory_type": 4_000_000_000}, "memory type 4000000000 is none"),
         ({"handle_type": 2}, "handle of type 0x2"),

@@ -15,6 +15,7 @@ from pers import VulkanTextureShareManager
 from tests.sharing.support import describe, picture
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+PYTHONPATH = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 
 def _first(*patterns: str) -> str | None:
@@ -31,6 +32,13 @@ ICDS = {
         "/usr/share/vulkan/icd.d/vk_swiftshader_icd.json",
     ),
 }
+NVIDIA = _first(
+    "/usr/share/vulkan/icd.d/nvidia_icd*.json",
+    "/etc/vulkan/icd.d/nvidia_icd*.json",
+    "/usr/local/nvidia/share/vulkan/icd.d/nvidia_icd*.json",
+)
+if NVIDIA is not None:  # not everybody can install that one
+    ICDS["nvidia"] = NVIDIA
 VALIDATION = _first(
     "/usr/share/vulkan/explicit_layer.d/VkLayer_khronos_validation.json",
     "/etc/vulkan/explicit_layer.d/VkLayer_khronos_validation.json",
@@ -56,10 +64,12 @@ def start(
 ) -> subprocess.Popen[str]:
     """Start one of the programs in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-X", "faulthandler", "-m", f"tests.sharing.programs.{program}"]
-        + list(arguments),
+        [
+            *(sys.executable, "-X", "faulthandler"),
+            *("-m", f"tests.sharing.programs.{program}", *arguments),
+        ],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment(driver), **variables},
+        env={**os.environ, "PYTHONPATH": PYTHONPATH, **environment(driver), **variables},
         pass_fds=fds,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -10,7 +10,12 @@ import numpy.typing as npt
 from pers._checks import align_up
 from pers.backends.vulkan._ffi import NULL, ffi, struct, vk
 from pers.backends.vulkan.device import Gpu
-from pers.backends.vulkan.memory import Allocation, allocate_exportable, import_allocation
+from pers.backends.vulkan.memory import (
+    Allocation,
+    allocate_exportable,
+    export_allocation,
+    import_allocation,
+)
 from pers.backends.vulkan.resource import (
     ALL_COMMANDS,
     ANY_ACCESS,
@@ -101,6 +106,7 @@ def create_buffer(sharing: Sharing, size: int, label: str) -> VulkanBuffer:
         gpu.fn.vkDestroyBuffer(gpu.handle, buffer, NULL)
         raise
     made = VulkanBuffer(sharing, allocation, buffer, size, USAGE, label)
+    del allocation  # so that it ends with the buffer, whatever keeps this frame
     made.clear_new()
     gpu.register(made)
     return made
@@ -139,6 +145,7 @@ def import_buffer(sharing: Sharing, handle: BufferHandle, label: str) -> VulkanB
     opened = VulkanBuffer(
         sharing, allocation, buffer, handle.buffer_size, handle.buffer_usage, label
     )
+    del allocation
     gpu.register(opened)
     return opened
 
@@ -199,7 +206,7 @@ class VulkanBuffer(VulkanResource, NativeBuffer):
     def export(self, control: OwnedFd) -> VulkanBufferHandle:
         memory, own = self._memory_to_export(), self._gpu.physical
         return VulkanBufferHandle(
-            OwnedFd(self._gpu.external.export_memory(memory.handle)),
+            OwnedFd(export_allocation(self._gpu, memory)),
             memory.size,
             self._size,
             self._usage,

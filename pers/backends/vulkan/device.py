@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from pers.backends.vulkan._exit import is_leaving
@@ -178,14 +180,17 @@ class Gpu:
         )
 
     def register(self, resource: Resource) -> None:
-        """Have something destroyed when the device is closed.
+        """Have something destroyed when the device is closed, or now if it has been.
 
         Raises:
-            DeviceLostError: That has happened.
+            DeviceLostError: It has been.
         """
         with self._lock:
-            self.check_open()
-            self._live.add(resource)
+            if not self._closed:
+                self._live.add(resource)
+                return
+        resource.destroy()
+        self.check_open()
 
     def check_open(self) -> None:
         """Raise `DeviceLostError` after `close`."""
@@ -208,6 +213,21 @@ class Gpu:
                 f"with the driver {own.driver_uuid.hex()}; open both sides on the same GPU and "
                 "driver (VulkanTextureShareManager(device=...) chooses one)"
             )
+
+    @contextmanager
+    def in_use(self) -> Generator[None]:
+        """Keep the device for the length of a call, although another thread may close it.
+
+        Raises:
+            DeviceLostError: It has been closed before.
+        """
+        with self._lock:
+            self.check_open()
+            self._pins += 1
+        try:
+            yield
+        finally:
+            self.unpin()
 
     def pin(self) -> None:
         """Keep the device until `unpin`, although it may be closed: an array shows its memory."""

@@ -11,7 +11,12 @@ import numpy.typing as npt
 from pers.backends.vulkan._ffi import NULL, check, ffi, struct, vk
 from pers.backends.vulkan.device import Gpu
 from pers.backends.vulkan.formats import aspects_of, image_usage, to_vk_format
-from pers.backends.vulkan.memory import Allocation, allocate_exportable, import_allocation
+from pers.backends.vulkan.memory import (
+    Allocation,
+    allocate_exportable,
+    export_allocation,
+    import_allocation,
+)
 from pers.backends.vulkan.resource import ALL_COMMANDS, Sharing, VulkanResource
 from pers.errors import InvalidTextureHandleError, OperationNotSupportedError
 from pers.graphics.types import TextureDescriptor
@@ -170,6 +175,7 @@ def create_image(sharing: Sharing, descriptor: TextureDescriptor) -> VulkanImage
         gpu.fn.vkDestroyImage(gpu.handle, image, NULL)
         raise
     texture = VulkanImage(sharing, allocation, image, facts, descriptor)
+    del allocation  # so that it ends with the texture, whatever keeps this frame
     texture.clear_new()
     gpu.register(texture)
     return texture
@@ -210,6 +216,7 @@ def import_image(
         gpu.fn.vkDestroyImage(gpu.handle, image, NULL)
         raise
     texture = VulkanImage(sharing, allocation, image, facts, descriptor)
+    del allocation  # so that it ends with the texture, whatever keeps this frame
     gpu.register(texture)
     return texture
 
@@ -265,6 +272,7 @@ class VulkanImage(VulkanResource, NativeTexture):
         self._facts = facts
         self._descriptor = descriptor
         self._aspects = aspects_of(descriptor.format)
+        self._regions: dict[tuple[int, int], Any] = {}
         super().__init__(sharing, allocation, f"texture {descriptor.label!r}")
 
     @property
@@ -275,7 +283,7 @@ class VulkanImage(VulkanResource, NativeTexture):
 
     def export(self, control: OwnedFd) -> TextureHandle:
         memory, own, facts = self._memory_to_export(), self._gpu.physical, self._facts
-        number = self._gpu.external.export_memory(memory.handle)
+        number = export_allocation(self._gpu, memory)
         numbers = (
             memory.size,
             memory.memory_type,
@@ -333,6 +341,12 @@ class VulkanImage(VulkanResource, NativeTexture):
         )
 
     def _region(self, layer: int, mip_level: int) -> Any:
+        region = self._regions.get((layer, mip_level))
+        if region is None:
+            region = self._regions[layer, mip_level] = self._make_region(layer, mip_level)
+        return region
+
+    def _make_region(self, layer: int, mip_level: int) -> Any:
         descriptor = self._descriptor
         return struct(
             "VkBufferImageCopy",

@@ -137,7 +137,12 @@ def import_allocation(
             f"(types {requirements.memoryTypeBits:#x} of {len(gpu.memory_types)}); "
             "the other side must send the handle that it exported"
         )
-    _check_length(handle, size)
+    if dedicated and size != requirements.size:
+        raise InvalidTextureHandleError(
+            f"the handle's memory has {requirements.size} bytes, not the {size} that the handle "
+            "says; the descriptor must be the one that the object was made with"
+        )
+    _check_file(gpu, handle, size)
     extra = _dedication(image or NULL, buffer or NULL) if dedicated else NULL
     info = struct("VkMemoryAllocateInfo", allocationSize=size, memoryTypeIndex=memory_type)
     try:
@@ -150,20 +155,46 @@ def import_allocation(
     return Allocation(gpu, memory, size, memory_type, dedicated)
 
 
-def _check_length(handle: int, size: int) -> None:
-    """Refuse what is clearly no memory: a software driver maps any file, and dies reading it."""
+_exported: dict[tuple[bytes, bytes], tuple[int, ...]] = {}
+"""What kind of file the memory of a driver is; each has exported some before it imports any."""
+
+
+def export_allocation(gpu: Gpu, allocation: Allocation) -> int:
+    """Return a new file descriptor or `HANDLE` for memory; the caller owns it."""
+    handle = gpu.external.export_memory(allocation.handle)
+    if os.name == "posix":
+        physical = gpu.physical
+        _exported[physical.device_uuid, physical.driver_uuid] = _kind_of(os.fstat(handle))
+    return handle
+
+
+def _kind_of(status: os.stat_result) -> tuple[int, ...]:
+    return stat.S_IFMT(status.st_mode), status.st_dev, status.st_rdev
+
+
+def _check_file(gpu: Gpu, handle: int, size: int) -> None:
+    """Refuse what is no memory of this driver before the driver sees it.
+
+    A software driver maps any file, and dies reading it; one of a real GPU can be left unable to
+    make another device.
+    """
     if os.name != "posix":
         return
     try:
         status = os.fstat(handle)
     except OSError as error:
         raise InvalidTextureHandleError(
-            f"the handle's file descriptor is not open ({error})"
+            f"the handle's file descriptor is not open ({error}); export the object again"
         ) from None
-    kind = status.st_mode
-    if stat.S_ISSOCK(kind) or stat.S_ISFIFO(kind) or stat.S_ISDIR(kind):
-        raise InvalidTextureHandleError("the handle's file descriptor is no memory")
-    if stat.S_ISREG(kind) and status.st_size < size:
+    physical = gpu.physical
+    kind = _exported.get((physical.device_uuid, physical.driver_uuid))
+    if kind is not None and kind != _kind_of(status):
         raise InvalidTextureHandleError(
-            f"the handle's memory has {status.st_size} bytes, not the {size} that the handle says"
+            "the handle's file descriptor is no memory of this driver; "
+            "the other side must send the handle that it exported"
+        )
+    if stat.S_ISREG(status.st_mode) and status.st_size < size:
+        raise InvalidTextureHandleError(
+            f"the handle's memory has {status.st_size} bytes, not the {size} that the handle "
+            "says; the other side must send the handle that it exported"
         )

@@ -22,8 +22,8 @@ from pers.backends.vulkan.device import Gpu
 from pers.backends.vulkan.memory import Allocation
 from pers.backends.vulkan.staging import StagingBlock, StagingPool
 from pers.backends.vulkan.submission import Recording, WaitPoint
-from pers.backends.vulkan.sync import VulkanFence, point_of
-from pers.errors import WaitTimeoutError
+from pers.backends.vulkan.sync import Payload, VulkanFence, hold, point_of
+from pers.errors import TextureAccessError, WaitTimeoutError
 from pers.sharing.native import NativePoint, NativeResource
 
 __all__ = ["Sharing", "VulkanResource"]
@@ -78,6 +78,8 @@ class VulkanResource(NativeResource):
         self._recording: Recording | None = None
         self._blocks: list[StagingBlock] = []
         self._waits: list[WaitPoint] = []
+        self._held: list[Payload] = []
+        """What is waited for, kept until it is submitted: it may be closed before that."""
         self._accessing = False
         self._owned = False
         self._settled = True
@@ -117,7 +119,7 @@ class VulkanResource(NativeResource):
 
     def acquire(self, waits: Sequence[NativePoint], *, write: bool) -> None:
         self._accessing = True
-        self._waits = [point_of(wait) for wait in waits]
+        self._wait_for(waits)
 
     def release(self, signals: Sequence[NativePoint]) -> None:
         if self._owned:
@@ -128,7 +130,7 @@ class VulkanResource(NativeResource):
     def wait(self, waits: Sequence[NativePoint]) -> None:
         if waits:
             self._flush()  # what was recorded so far need not wait
-            self._waits += [point_of(wait) for wait in waits]
+            self._wait_for(waits)
 
     def signal(self, signals: Sequence[NativePoint]) -> None:
         self._end(signals)
@@ -146,7 +148,9 @@ class VulkanResource(NativeResource):
             self._gpu.work.abandon(recording)
         for block in self._blocks:
             self._sharing.staging.retire(block)
-        self._blocks = []
+        for payload in self._held:
+            payload.let_go()
+        self._blocks, self._held = [], []
         self._gpu.work.retire(self._destroy_object)
         self._allocation = None  # frees it, unless an array shows it
         self._gpu.work.collect()
@@ -197,15 +201,22 @@ class VulkanResource(NativeResource):
             commands, ALL_COMMANDS, after, 0, 1, barrier, 0, NULL, 0, NULL
         )
 
+    def _wait_for(self, waits: Sequence[NativePoint]) -> None:
+        self._held += hold(waits)
+        self._waits += [point_of(wait) for wait in waits]
+
     def _submit(self, signals: Sequence[NativePoint] = ()) -> None:
         fences = [first.handle for first, _ in signals if isinstance(first, VulkanFence)]
         points = [point_of(signal) for signal in signals if not isinstance(signal[0], VulkanFence)]
         recording, self._recording = self._recording, None
         waits, self._waits = self._waits, []
         blocks, self._blocks = self._blocks, []
+        held, self._held = self._held, []
         try:
             self._serial = self._gpu.work.submit(recording, waits, points, fences)
         finally:
+            for payload in held:
+                payload.let_go()
             for block in blocks:
                 self._sharing.staging.retire(block)
         self._settled = False
@@ -233,7 +244,13 @@ class VulkanResource(NativeResource):
             self._sharing.staging.retire(block)
 
     def _end(self, signals: Sequence[NativePoint]) -> None:
+        try:
+            held = hold(signals)
+        except TextureAccessError:  # one was closed in the meantime: hand over without
+            self._end(())
+            raise
         if signals:
+            self._held += held
             self._submit(signals)
         else:
             self._flush()

@@ -50,45 +50,48 @@ class VulkanShareDevice(NativeShareDevice):
     @property
     def capabilities(self) -> ShareCapabilities:
         if self._capabilities is None:
-            self.gpu.check_open()
-            self._capabilities = probe(self._sharing)
+            with self.gpu.in_use():
+                self._capabilities = probe(self._sharing)
         return self._capabilities
 
     def create_texture(self, descriptor: TextureDescriptor) -> VulkanImage:
-        self.gpu.check_open()
-        return create_image(self._sharing, descriptor)
+        with self.gpu.in_use():
+            return create_image(self._sharing, descriptor)
 
     def import_texture(self, handle: TextureHandle, descriptor: TextureDescriptor) -> VulkanImage:
-        self.gpu.check_open()
-        return import_image(self._sharing, handle, descriptor)
+        with self.gpu.in_use():
+            return import_image(self._sharing, handle, descriptor)
 
     def create_buffer(self, size: int, label: str) -> VulkanBuffer:
-        self.gpu.check_open()
-        return create_buffer(self._sharing, size, label)
+        with self.gpu.in_use():
+            return create_buffer(self._sharing, size, label)
 
     def import_buffer(self, handle: BufferHandle, label: str) -> VulkanBuffer:
-        self.gpu.check_open()
-        return import_buffer(self._sharing, handle, label)
+        with self.gpu.in_use():
+            return import_buffer(self._sharing, handle, label)
 
     def create_semaphore(self, kind: SemaphoreKind) -> VulkanSemaphore | VulkanTimeline:
         self._check_kind(kind)
-        return VulkanTimeline(self.gpu) if kind == "timeline" else VulkanSemaphore(self.gpu)
+        with self.gpu.in_use():
+            return VulkanTimeline(self.gpu) if kind == "timeline" else VulkanSemaphore(self.gpu)
 
     def import_semaphore(self, handle: SemaphoreHandle) -> VulkanSemaphore | VulkanTimeline:
         self._check_origin(handle)
         self._check_kind(handle.kind)
-        if handle.kind == "timeline":
-            return VulkanTimeline(self.gpu, handle)
-        return VulkanSemaphore(self.gpu, handle)
+        kind = VulkanTimeline if handle.kind == "timeline" else VulkanSemaphore
+        with self.gpu.in_use():
+            return kind(self.gpu, handle)
 
     def create_fence(self) -> VulkanFence:
         self._check_fences()
-        return VulkanFence(self.gpu)
+        with self.gpu.in_use():
+            return VulkanFence(self.gpu)
 
     def import_fence(self, handle: FenceHandle) -> VulkanFence:
         self._check_origin(handle)
         self._check_fences()
-        return VulkanFence(self.gpu, handle)
+        with self.gpu.in_use():
+            return VulkanFence(self.gpu, handle)
 
     def close(self) -> None:
         self._finalizer()

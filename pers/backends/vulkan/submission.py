@@ -21,6 +21,7 @@ _HANDLES = ffi.typeof("VkSemaphore[]")
 _VALUES = ffi.typeof("uint64_t[]")
 _STAGES = ffi.typeof("VkPipelineStageFlags[]")
 _SUBMIT = ffi.typeof("VkSubmitInfo *")
+_WAIT = ffi.typeof("VkSemaphoreWaitInfo *")
 _TIMELINE = ffi.typeof("VkTimelineSemaphoreSubmitInfo *")
 
 
@@ -167,11 +168,15 @@ class Submitter:
 
     def wait(self, serial: int, timeout_ns: int) -> bool:
         """Block until a submission is done and return True, or False when that takes too long."""
-        info = struct(
-            "VkSemaphoreWaitInfo",
-            semaphoreCount=1,
-            pSemaphores=self._progress_array,
-            pValues=[serial],
+        value = ffi.new("uint64_t *", serial)
+        info = ffi.new(
+            _WAIT,
+            {
+                "sType": vk.VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO,
+                "semaphoreCount": 1,
+                "pSemaphores": self._progress_array,
+                "pValues": value,
+            },
         )
         result = self._fn.call("vkWaitSemaphores", self._device, info, timeout_ns)
         return bool(result == vk.VK_SUCCESS)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from pers.backends.vulkan._exit import is_leaving
@@ -10,15 +13,22 @@ from pers.backends.vulkan._ffi import NULL, check, ffi, struct, vk
 from pers.backends.vulkan.device import Gpu
 from pers.backends.vulkan.external import FdHandles
 from pers.backends.vulkan.submission import WaitPoint
-from pers.errors import InvalidTextureHandleError, OperationNotSupportedError, VulkanApiError
+from pers.errors import (
+    InvalidTextureHandleError,
+    OperationNotSupportedError,
+    TextureAccessError,
+    VulkanApiError,
+)
 from pers.sharing.handles import FenceHandle, OwnedFd, SemaphoreHandle, SemaphoreKind
 from pers.sharing.native import NativeCounter, NativeFence, NativePoint, NativeSemaphore
 
 __all__ = [
+    "Payload",
     "VulkanFence",
     "VulkanSemaphore",
     "VulkanTimeline",
     "fences_can_be_shared",
+    "hold",
     "point_of",
     "semaphores_can_be_shared",
 ]
@@ -79,7 +89,7 @@ def _descriptors(gpu: Gpu) -> FdHandles:
     return external
 
 
-class _Payload:
+class Payload:
     """A Vulkan object that is destroyed when the GPU is done with it."""
 
     _destroyer = "vkDestroySemaphore"
@@ -87,6 +97,8 @@ class _Payload:
     def __init__(self, gpu: Gpu, handle: Any) -> None:
         self._gpu = gpu
         self.handle = handle
+        self._lock = threading.RLock()
+        self._users = 0
         self._destroyed = False
         gpu.register(self)
 
@@ -94,10 +106,39 @@ class _Payload:
     def native_handle(self) -> Any:
         return self.handle
 
+    def hold(self) -> None:
+        """Keep the object until `let_go`, although somebody may destroy it."""
+        with self._lock:
+            if self._destroyed:
+                raise TextureAccessError("the semaphore or fence was closed; make another one")
+            self._users += 1
+
+    def let_go(self) -> None:
+        """Take one `hold` back; what is submitted by now may still use it."""
+        with self._lock:
+            self._users -= 1
+            if self._destroyed and not self._users:
+                self._free()
+
+    @contextmanager
+    def _in_use(self) -> Generator[None]:
+        """Keep the object and its device for the length of a call."""
+        with self._gpu.in_use():
+            self.hold()
+            try:
+                yield
+            finally:
+                self.let_go()
+
     def destroy(self) -> None:
-        if self._destroyed or is_leaving():
-            return
-        self._destroyed = True
+        with self._lock:
+            if self._destroyed or is_leaving():
+                return
+            self._destroyed = True
+            if not self._users:
+                self._free()
+
+    def _free(self) -> None:
         destroy = functools.partial(getattr(self._gpu.fn, self._destroyer), self._gpu.handle)
         self._gpu.work.retire(functools.partial(destroy, self.handle, NULL))
         self._gpu.work.collect()
@@ -134,7 +175,7 @@ def _import(importer: Any, target: Any, fd: OwnedFd, what: str) -> None:
         ) from error
 
 
-class VulkanSemaphore(_Payload, NativeSemaphore):
+class VulkanSemaphore(Payload, NativeSemaphore):
     """A binary semaphore.
 
     Args:
@@ -146,10 +187,11 @@ class VulkanSemaphore(_Payload, NativeSemaphore):
         super().__init__(gpu, _make_semaphore(gpu, "binary", handle))
 
     def export(self) -> SemaphoreHandle:
-        return _export_semaphore(self._gpu, self.handle, "binary")
+        with self._in_use():
+            return _export_semaphore(self._gpu, self.handle, "binary")
 
 
-class VulkanTimeline(_Payload, NativeCounter[SemaphoreHandle]):
+class VulkanTimeline(Payload, NativeCounter[SemaphoreHandle]):
     """A timeline semaphore.
 
     Args:
@@ -161,24 +203,28 @@ class VulkanTimeline(_Payload, NativeCounter[SemaphoreHandle]):
         super().__init__(gpu, _make_semaphore(gpu, "timeline", handle))
 
     def export(self) -> SemaphoreHandle:
-        return _export_semaphore(self._gpu, self.handle, "timeline")
+        with self._in_use():
+            return _export_semaphore(self._gpu, self.handle, "timeline")
 
     @property
     def value(self) -> int:
         out = ffi.new("uint64_t *")
         gpu = self._gpu
-        gpu.fn.call("vkGetSemaphoreCounterValue", gpu.handle, self.handle, out)
+        with self._in_use():
+            gpu.fn.call("vkGetSemaphoreCounterValue", gpu.handle, self.handle, out)
         return int(out[0])
 
     def signal(self, value: int) -> None:
         info = struct("VkSemaphoreSignalInfo", semaphore=self.handle, value=value)
-        self._gpu.fn.call("vkSignalSemaphore", self._gpu.handle, info)
+        with self._in_use():
+            self._gpu.fn.call("vkSignalSemaphore", self._gpu.handle, info)
 
     def wait(self, value: int, timeout_ns: int) -> bool:
         info = struct(
             "VkSemaphoreWaitInfo", semaphoreCount=1, pSemaphores=[self.handle], pValues=[value]
         )
-        result = self._gpu.fn.call("vkWaitSemaphores", self._gpu.handle, info, timeout_ns)
+        with self._in_use():
+            result = self._gpu.fn.call("vkWaitSemaphores", self._gpu.handle, info, timeout_ns)
         return bool(result == vk.VK_SUCCESS)
 
 
@@ -188,7 +234,7 @@ def _export_semaphore(gpu: Gpu, semaphore: Any, kind: SemaphoreKind) -> Semaphor
     return SemaphoreHandle("vulkan", kind, fd, own.device_uuid, own.driver_uuid)
 
 
-class VulkanFence(_Payload, NativeFence):
+class VulkanFence(Payload, NativeFence):
     """A fence.
 
     Args:
@@ -215,22 +261,41 @@ class VulkanFence(_Payload, NativeFence):
         super().__init__(gpu, out[0])
 
     def export(self) -> FenceHandle:
-        fd = OwnedFd(_descriptors(self._gpu).export_fence(self.handle))
+        with self._in_use():
+            fd = OwnedFd(_descriptors(self._gpu).export_fence(self.handle))
         own = self._gpu.physical
         return FenceHandle("vulkan", fd, own.device_uuid, own.driver_uuid)
 
     @property
     def is_signaled(self) -> bool:
-        result = self._gpu.fn.vkGetFenceStatus(self._gpu.handle, self.handle)
+        with self._in_use():
+            result = self._gpu.fn.vkGetFenceStatus(self._gpu.handle, self.handle)
         return bool(check(result, "vkGetFenceStatus") == vk.VK_SUCCESS)
 
     def wait(self, timeout_ns: int) -> bool:
         gpu = self._gpu
-        result = gpu.fn.call("vkWaitForFences", gpu.handle, 1, self._array, 1, timeout_ns)
+        with self._in_use():
+            result = gpu.fn.call("vkWaitForFences", gpu.handle, 1, self._array, 1, timeout_ns)
         return bool(result == vk.VK_SUCCESS)
 
     def reset(self) -> None:
-        self._gpu.fn.call("vkResetFences", self._gpu.handle, 1, self._array)
+        with self._in_use():
+            self._gpu.fn.call("vkResetFences", self._gpu.handle, 1, self._array)
+
+
+def hold(points: Sequence[NativePoint]) -> list[Payload]:
+    """Keep semaphores and fences until they are submitted; `let_go` of each then."""
+    held: list[Payload] = []
+    try:
+        for payload, _ in points:
+            assert isinstance(payload, Payload), payload
+            payload.hold()
+            held.append(payload)
+    except BaseException:
+        for one in held:
+            one.let_go()
+        raise
+    return held
 
 
 def point_of(point: NativePoint) -> WaitPoint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -98,6 +99,9 @@ class WebGPUBindGroup(Owned, NativeBindGroup):
         return self._handle
 
 
+_UNFINISHED = "the device was lost or closed before the submitted work had ended"
+
+
 class WebGPUNative(NativeDevice):
     """Drives one `wgpu.GPUDevice`. Thread-safe."""
 
@@ -180,11 +184,8 @@ class WebGPUNative(NativeDevice):
         self._watcher.watch(completion)
 
     def drive(self, completion: Completion[Any]) -> None:
-        if self._last is not None:
-            with self._lock:
-                self._watch_last()
         if completion.after:
-            lib.wgpuDevicePoll(self.gpu._internal, True, new(SUBMISSION_INDEX, completion.after))
+            self._block_until(completion)
         else:
             self.poll()  # a map of what the GPU does not use is there at once
         if completion.done:
@@ -193,6 +194,33 @@ class WebGPUNative(NativeDevice):
         while not completion.done:  # another thread delivers it, or nothing submitted is to end
             backoff.nap()
             self.poll()
+
+    def _block_until(self, completion: Completion[Any]) -> None:
+        """Wait for the submission that ends what is awaited, and deliver that."""
+        with self._lock:
+            # Who waits for the last submission need not be called back: the wait is the answer.
+            is_last = self._last is not None and self._last() is completion
+            if is_last:
+                self._last = None
+            else:
+                self._watch_last()
+        start = time.monotonic()
+        try:
+            lib.wgpuDevicePoll(self.gpu._internal, True, new(SUBMISSION_INDEX, completion.after))
+        finally:
+            if is_last:
+                self._settle_last(completion, time.monotonic() - start)
+
+    def _settle_last(self, completion: Completion[Any], waited: float) -> None:
+        """Deliver the end of a submission that a blocking wait has seen."""
+        if self.gone:
+            completion.settle(DeviceLostError(f"{_UNFINISHED}; open a new device"))
+        elif self._maybe_lost or waited > 1:
+            # A lost device does not say so there, nor does the library when it gives up waiting.
+            with self._lock:
+                self._call_back(completion)
+        else:
+            completion.settle(None)
 
     def _poll_device(self) -> None:
         internal = self.gpu._internal
@@ -329,10 +357,14 @@ class WebGPUNative(NativeDevice):
         last, self._last = self._last, None
         completion = None if last is None else last()
         if completion is not None:
-            number = ticket(self._work_done)
-            self._in_flight[number] = completion.settle
-            self._work_info.userdata1 = number
-            _on_work_done(self._queue._internal, self._work_info[0])
+            self._call_back(completion)
+
+    def _call_back(self, completion: Completion[Any]) -> None:
+        """Have the library call back at the end of all that is submitted. Under the lock."""
+        number = ticket(self._work_done)
+        self._in_flight[number] = completion.settle
+        self._work_info.userdata1 = number
+        _on_work_done(self._queue._internal, self._work_info[0])
 
     def write_buffer(self, buffer: Buffer, offset: int, data: npt.NDArray[Any]) -> None:
         native: Any = buffer.native
@@ -388,8 +420,7 @@ class WebGPUNative(NativeDevice):
         for number, done in unfinished:
             if forget(number) is not None:  # or another thread is about to call back
                 self._in_flight.pop(number, None)
-                why = "the device was lost or closed before the submitted work had ended"
-                done(DeviceLostError(f"{why}; open a new device"))
+                done(DeviceLostError(f"{_UNFINISHED}; open a new device"))
 
     def __del__(self) -> None:
         for number in self._in_flight:

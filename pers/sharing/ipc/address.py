@@ -21,6 +21,7 @@ import attrs
 
 from pers.errors import OperationNotSupportedError, ShareError, ValidationError
 from pers.sharing.ipc.credentials import user_number
+from pers.sharing.ipc.forks import abandon_in_children
 from pers.sharing.ipc.wire import NAME
 
 if sys.platform != "win32":
@@ -197,6 +198,7 @@ class Claim:
     def _take(self, lock: int) -> None:
         self._lock = lock
         self._socket: socket.socket | None = None
+        abandon_in_children(self)
         self._remove(self.address.socket_path)
 
     @classmethod
@@ -241,6 +243,14 @@ class Claim:
         self._remove(self.address.lock_path)
         os.close(self._lock)
         self._lock = -1
+
+    def abandon(self) -> None:
+        """Close this process's descriptors only; the name is its parent's."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+        if self._socket is not None and self._socket.fileno() >= 0:
+            os.close(self._socket.detach())
 
     def _remove(self, path: Path) -> None:
         with contextlib.suppress(FileNotFoundError):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import array
 import contextlib
+import os
 import select
 import socket
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -16,6 +18,7 @@ import anyio.lowlevel
 
 from pers.errors import PeerLostError, ProtocolError, WaitTimeoutError
 from pers.sharing.handles import OwnedFd
+from pers.sharing.ipc.forks import abandon_in_children
 from pers.sharing.ipc.wire import MAX_FDS, Decoder, Message, encode
 
 __all__ = ["Channel"]
@@ -45,6 +48,8 @@ class Channel:
         self._sending = threading.RLock()
         self._outbox: deque[_Outgoing] = deque()
         self._closed = False
+        self._end = weakref.finalize(self, connection.close)
+        abandon_in_children(self)
 
     def fileno(self) -> int:
         """Return the socket's number, -1 when closed."""
@@ -277,10 +282,16 @@ class Channel:
         with self._sending:
             self._closed = True
             self._drop_unsent()
-            self._socket.close()
+            self._end()
             self._decoder.close()
             for message in self._take_all():
                 message.close()
+
+    def abandon(self) -> None:
+        """Close this process's descriptor only; the connection is its parent's."""
+        self._closed = True
+        if self._socket.fileno() >= 0:
+            os.close(self._socket.detach())
 
 
 class _Outgoing:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 
 import attrs
 
-from pers.errors import OperationNotSupportedError, TextureAccessError
+from pers.errors import OperationNotSupportedError, TextureAccessError, ValidationError
 from pers.sharing.control import ControlPage
 from pers.sharing.interfaces import SharedTexture, SyncPoint, TextureAccess, TextureShareManager
 from pers.sharing.texture import ManagedTexture
@@ -17,7 +17,7 @@ __all__ = [
     "PublisherStats",
     "StreamFrame",
     "SubscriberStats",
-    "default_manager",
+    "manager_or_default",
     "try_open",
 ]
 
@@ -119,8 +119,15 @@ def try_open(
     return OpenTexture(texture, view, control, context)
 
 
-def default_manager() -> TextureShareManager:
-    """Open the best manager that works here."""
-    from pers._open import open_share_manager  # it knows the backends, and they know this package
+def manager_or_default(manager: TextureShareManager | None) -> TextureShareManager:
+    """Return a caller's manager, or open the best one that works here."""
+    if manager is None:
+        from pers._open import open_share_manager  # it knows the backends, and they this package
 
-    return open_share_manager()
+        return open_share_manager()
+    if not isinstance(manager, TextureShareManager):
+        raise ValidationError(
+            f"a stream takes a TextureShareManager, not {manager!r}; "
+            "leave it out to take the best one that works here"
+        )
+    return manager

@@ -24,7 +24,7 @@ from pers.sharing.stream.frames import (
     OpenTexture,
     PublisherStats,
     StreamFrame,
-    default_manager,
+    manager_or_default,
     try_open,
 )
 from pers.sharing.stream.generation import Generation
@@ -87,13 +87,11 @@ class TexturePublisher(Closable):
         with ExitStack() as undo:
             claim = Claim(address)
             undo.callback(claim.close)
-            if manager is None:
-                manager = default_manager()
+            owns_manager = manager is None
+            manager = manager_or_default(manager)
+            if owns_manager:
                 undo.callback(manager.close)
-                own: TextureShareManager | None = manager
-            else:
-                own = None
-            hub = _Hub(name, descriptor, manager, own, buffers)
+            hub = _Hub(name, descriptor, manager, buffers, owns_manager=owns_manager)
             undo.callback(hub.close_textures)
             hub.listener = Listener(claim, hub, settings)
             undo.pop_all()
@@ -198,13 +196,14 @@ class _Hub(Service):
         name: str,
         descriptor: TextureDescriptor,
         manager: TextureShareManager,
-        own_manager: TextureShareManager | None,
         buffers: int,
+        *,
+        owns_manager: bool,
     ) -> None:
         self.lock = threading.Condition(threading.RLock())
         self._name = name
         self._manager = manager
-        self._own_manager = own_manager
+        self._owns_manager = owns_manager
         self._buffers = buffers
         self.generation = Generation(1, descriptor, manager, buffers)
         timelines = "timeline" in manager.capabilities.semaphores
@@ -397,8 +396,8 @@ class _Hub(Service):
             self.lock.notify_all()
         self.listener.close()
         self.close_textures()
-        if self._own_manager is not None:
-            self._own_manager.close()
+        if self._owns_manager:
+            self._manager.close()
 
     def close_textures(self) -> None:
         self.generation.close()

@@ -48,7 +48,7 @@ from pers.sharing.stream.frames import (
     OpenTexture,
     StreamFrame,
     SubscriberStats,
-    default_manager,
+    manager_or_default,
     try_open,
 )
 from pers.sharing.stream.generation import Imported
@@ -104,8 +104,8 @@ class TextureSubscriber(Closable):
             raise ValidationError(f"a subscriber's policy is 'latest' or 'every', not {policy!r}")
         self._policy: Policy = policy
         self._timeout_ns = whole_number(timeout_ns, "timeout_ns")
-        self._own_manager = default_manager() if manager is None else None
-        self._manager = self._own_manager or manager or default_manager()
+        self._owns_manager = manager is None
+        self._manager = manager_or_default(manager)
         self._in_use = threading.Lock()
         self._session: _Session | None = None
         self._reading: _Reading | None = None
@@ -190,8 +190,8 @@ class TextureSubscriber(Closable):
             self._check_idle()
             self._is_open = False
             self._disconnect()
-        if self._own_manager is not None:
-            self._own_manager.close()
+        if self._owns_manager:
+            self._manager.close()
 
     # --- Frames ---------------------------------------------------------------------------------
 
@@ -499,7 +499,8 @@ class _Session:
                 return reading
             self._tell_done(notice)
         if self.lost is not None:
-            self._address.remove_stale()
+            with suppress(ShareError, OSError):
+                self._address.remove_stale()
             raise self.lost.with_traceback(None)
         return None
 
@@ -509,10 +510,16 @@ class _Session:
         imported = self._generations[notice.generation]
         wait: list[SyncPoint] = []
         if notice.value and imported.semaphore is not None:
-            if self.lost is not None and imported.semaphore.value < notice.value:
-                return None  # it died before its GPU was done, and nobody will signal it
+            if imported.semaphore.value < notice.value:
+                self._listen()
+                if self.lost is not None:
+                    return None  # it died before its GPU was done, and nobody will signal it
             wait.append((imported.semaphore, notice.value))
-        opened = try_open(imported.textures[notice.slot], wait=wait)
+        try:
+            opened = try_open(imported.textures[notice.slot], wait=wait)
+        except BaseException:
+            self._tell_done(notice)
+            raise
         if opened is None:
             return None
         if opened.control.frame != notice.number:

@@ -5,9 +5,11 @@ With a point it kills itself there, in the third frame unless the point comes be
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 
 from pers import HostTextureShareManager, TextureFormat
@@ -63,12 +65,18 @@ def main() -> None:
         TexturePublisher(name, SMALL, manager, timeout_ns=20_000_000_000) as publisher,
     ):
         print("publishing", flush=True)
+        if point == "forked":
+            fork()
         ended = threading.Event()
         threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
         while not ended.is_set():
             if point and publisher.stats.clients == 0:
                 time.sleep(0.001)
                 continue
+            if publisher.stats.frames == LAST and point.startswith("forked"):
+                if point == "forked with a client":
+                    fork()
+                die()
             if publisher.stats.frames == LAST - 1 and point in LATE:
                 LATE[point]()
                 if point in ("resizing", "new textures half sent"):
@@ -77,6 +85,18 @@ def main() -> None:
                     publisher.close()
             with publisher.next_frame() as frame:
                 write(frame, point if frame.number == LAST else "")
+
+
+def fork() -> None:
+    """Leave a child that does nothing."""
+    with warnings.catch_warnings(action="ignore"):  # there are threads, which it does not need
+        child = os.fork()
+    if child == 0:
+        os.close(0)
+        os.close(1)
+        while True:
+            time.sleep(1)
+    print(child, flush=True)
 
 
 def write(frame: StreamFrame, point: str) -> None:

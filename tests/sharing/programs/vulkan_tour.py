@@ -54,17 +54,20 @@ def usages(manager: VulkanTextureShareManager) -> None:
 
 def buffers(one: VulkanTextureShareManager, other: VulkanTextureShareManager) -> None:
     here = one.create_shareable_buffer(1001)
+    mapped = not one._gpu.physical.is_discrete
     with one.export_buffer(here) as handle:
         there = other.import_buffer(handle)
     for writer, reader in ((here, there), (there, here)):
         with writer.access(write=True) as view:
             view.upload(np.ones(100, np.uint8), offset=3)
             view.upload(np.zeros(100, np.uint8), offset=3)
-            view.as_array()[:10] = 5
-            assert view.download(size=10).sum() == 50
+            if mapped:
+                view.as_array()[:10] = 5
+                assert view.download(size=10).sum() == 50
         with reader.access() as view:
-            assert view.as_array()[0] == 5
             view.download(offset=1, size=7)
+            if mapped:
+                assert view.as_array()[0] == 5
 
 
 def semaphores(one: VulkanTextureShareManager, other: VulkanTextureShareManager) -> None:
@@ -109,11 +112,13 @@ def mistake(manager: VulkanTextureShareManager, kind: str) -> None:
 def main() -> None:
     with VulkanTextureShareManager() as one, VulkanTextureShareManager() as other:
         assert TextureFormat.RGBA8_UNORM in one.capabilities.formats
+        if sys.argv[1] != "clean":
+            mistake(one, sys.argv[1])
+            return
         textures(one, other)
         usages(one)
         buffers(one, other)
         semaphores(one, other)
-        mistake(one, sys.argv[1])
     print("tour done")
 
 
