@@ -1,4 +1,4 @@
-"""pers: safe, fast GPU buffers and a render-device boundary on WebGPU.
+"""pers: safe, fast GPU buffers, a render-device boundary on WebGPU, and shared textures.
 
 Everything public is here; `docs/` explains it.
 """

@@ -32,10 +32,10 @@ COPIES = TextureUsage.COPY_SRC | TextureUsage.COPY_DST
 
 
 class WebGPUTextureShareManager(ShareManager):
-    """Shares textures that a render device draws to and samples from.
+    """Shares textures that a render device copies to and samples from.
 
     Within an access, ``view.native_handle`` is an `ITexture` of the device, with the content that
-    the other side left; submit before the block ends, and the other side sees what was drawn. The
+    the other side left; submit before the block ends, and the other side sees what was done. The
     pixels travel through shared memory: one upload where they come in, one readback where they go
     out, each only when `native_handle` was used. Handles are those of the host backend, so the
     other side may be a `HostTextureShareManager`.
