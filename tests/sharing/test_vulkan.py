@@ -278,7 +278,6 @@ def test_textures_that_cannot_be_shared(vulkan: Any) -> None:
             4, 4, TextureFormat.RGBA8_UNORM, TextureUsage.RENDER_ATTACHMENT, sample_count=4
         ),
         describe(width=1 << 20),
-        TextureDescriptor(4, 4, TextureFormat.DEPTH32_FLOAT, TextureUsage.STORAGE_BINDING),
     ):
         with pytest.raises(OperationNotSupportedError, match="share"):
             vulkan.create_shareable_texture(descriptor)

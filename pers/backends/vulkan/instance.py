@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import attrs
@@ -70,18 +71,8 @@ class Instance:
     """
 
     def __init__(self) -> None:
-        application = struct(
-            "VkApplicationInfo",
-            pApplicationName=b"pers",
-            pEngineName=b"pers",
-            apiVersion=API_VERSION,
-        )
-        info = struct("VkInstanceCreateInfo", pApplicationInfo=application)
-        out = ffi.new("VkInstance *")
-        result = global_functions().vkCreateInstance(info, NULL, out)
-        if result < 0:
-            raise VulkanInitializationError(f"{NO_DRIVER} ({result_name(result)})")
-        self.handle: Any = out[0]
+        _keep_drivers()
+        self.handle: Any = _create()
         self.fn = Functions(vk.lib.vkGetInstanceProcAddr, self.handle)
 
     def devices(self) -> list[PhysicalDevice]:
@@ -119,3 +110,30 @@ class Instance:
     def destroy(self) -> None:
         """Let the drivers go; everything made from it is gone before."""
         self.fn.vkDestroyInstance(self.handle, NULL)
+
+
+_kept: dict[tuple[str | None, ...], Any] = {}
+CHOICE_OF_DRIVERS = ("VK_DRIVER_FILES", "VK_ADD_DRIVER_FILES", "VK_ICD_FILENAMES")
+
+
+def _keep_drivers() -> None:
+    """Make an instance that is never destroyed, once for each choice of drivers.
+
+    With the last instance the loader unloads the drivers, and NVIDIA's (580) can be loaded only
+    some sixty times in a process; after that there is no device any more.
+    """
+    choice = tuple(os.environ.get(name) for name in CHOICE_OF_DRIVERS)
+    if choice not in _kept:
+        _kept[choice] = _create()
+
+
+def _create() -> Any:
+    application = struct(
+        "VkApplicationInfo", pApplicationName=b"pers", pEngineName=b"pers", apiVersion=API_VERSION
+    )
+    info = struct("VkInstanceCreateInfo", pApplicationInfo=application)
+    out = ffi.new("VkInstance *")
+    result = global_functions().vkCreateInstance(info, NULL, out)
+    if result < 0:
+        raise VulkanInitializationError(f"{NO_DRIVER} ({result_name(result)})")
+    return out[0]
