@@ -262,7 +262,10 @@ class ShareManager(TextureShareManager):
         self._check_open()
         if not isinstance(handle, kinds):
             names = " or ".join(kind.__name__ for kind in kinds)
-            raise InvalidTextureHandleError(f"{call} takes a {names}, not {handle!r}")
+            what = type(handle).__name__
+            raise InvalidTextureHandleError(
+                f"{call} takes a {names}, not a {what}; export_texture and its like return them"
+            )
 
     def _check_kind(self, kind: str) -> None:
         self._check_open()

@@ -272,7 +272,7 @@ def _allocate(size: int, what: str) -> OwnedFd:
 def _of_the_host(handle: object, kind: type[T]) -> T:
     if not isinstance(handle, kind):
         raise InvalidTextureHandleError(
-            f"the host backend takes a {kind.__name__}, not {handle!r}; "
+            f"the host backend takes a {kind.__name__}, not a {type(handle).__name__}; "
             "import it with a manager of the backend that exported it"
         )
     return handle

@@ -245,12 +245,15 @@ class _Hub(Service):
             raise RefusedError(
                 "backend",
                 f"the stream's textures are {can.handle_type}, "
-                f"the subscriber's manager ({hello.backend}) imports {hello.handle_type}",
+                f"the subscriber's manager ({hello.backend}) imports {hello.handle_type}; "
+                f"subscribe with a manager of the {can.backend} backend",
             )
         ours = (can.device_uuid, can.driver_uuid)
         if (hello.device_uuid, hello.driver_uuid) != ours:
             raise RefusedError(
-                "device", f"the stream is on another GPU or driver: {can.device} ({can.backend})"
+                "device",
+                f"the stream is on another GPU or driver, {can.device} ({can.backend}); "
+                "subscribe with a manager on that one",
             )
 
     def gone(self, client: Client) -> None:
