@@ -7,8 +7,9 @@ not forked, and opened on the same GPU. What it finds in a frame it compares its
 from benchmarks.core import Benchmark
 from benchmarks.sharing.making import CREATE, EXPORT, IMPORT
 from benchmarks.sharing.memory import OVERHEAD
+from benchmarks.sharing.round_trip import FRAME
 from benchmarks.sharing.sync import SYNC
 
 __all__ = ["SHARING"]
 
-SHARING: tuple[Benchmark, ...] = (CREATE, EXPORT, IMPORT, OVERHEAD, SYNC)
+SHARING: tuple[Benchmark, ...] = (CREATE, EXPORT, IMPORT, OVERHEAD, SYNC, FRAME)
