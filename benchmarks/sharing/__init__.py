@@ -8,8 +8,9 @@ from benchmarks.core import Benchmark
 from benchmarks.sharing.making import CREATE, EXPORT, IMPORT
 from benchmarks.sharing.memory import OVERHEAD
 from benchmarks.sharing.round_trip import FRAME
+from benchmarks.sharing.stream import STREAM, STREAM_GPU
 from benchmarks.sharing.sync import SYNC
 
 __all__ = ["SHARING"]
 
-SHARING: tuple[Benchmark, ...] = (CREATE, EXPORT, IMPORT, OVERHEAD, SYNC, FRAME)
+SHARING: tuple[Benchmark, ...] = (CREATE, EXPORT, IMPORT, OVERHEAD, SYNC, FRAME, STREAM, STREAM_GPU)
