@@ -284,9 +284,7 @@ class GpuPictures:
 
 
 def _layers() -> Any:
-    return struct(
-        "VkImageSubresourceLayers", aspectMask=vk.VK_IMAGE_ASPECT_COLOR_BIT, layerCount=1
-    )
+    return struct("VkImageSubresourceLayers", aspectMask=vk.VK_IMAGE_ASPECT_COLOR_BIT, layerCount=1)
 
 
 def _buffer_copies(places: list[tuple[int, int, int, int]]) -> Any:

@@ -22,12 +22,12 @@ def send_handle(connection: Connection, handle: SyncHandle) -> None:
     fd = facts.pop("fd")
     assert isinstance(fd, OwnedFd)
     connection.send((type(handle).__name__, facts))
-    reduction.send_handle(connection, fd.fileno(), None)  # type: ignore[attr-defined]
+    reduction.send_handle(connection, fd.fileno(), None)
     handle.close()
 
 
 def receive_handle(connection: Connection) -> Any:
     """Receive what `send_handle` has sent."""
     name, facts = connection.recv()
-    fd: int = reduction.recv_handle(connection)  # type: ignore[attr-defined]
+    fd: int = reduction.recv_handle(connection)
     return KINDS[name](fd=fd, **facts)

@@ -8,7 +8,7 @@ no time at all is because no page of it exists before it is written.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from multiprocessing.shared_memory import SharedMemory
 
 import numpy as np
@@ -24,6 +24,7 @@ from benchmarks.core import (
     WrongContentError,
 )
 from benchmarks.lab import Lab
+from benchmarks.sharing.blocks import contents
 from benchmarks.sharing.managers import SHARED_MEMORY, Place, describe, open_managers
 from pers import SharedTexture, TextureDescriptor, TextureHandle, TextureShareManager
 
@@ -114,7 +115,7 @@ def _create_block(nbytes: int) -> Contender:
     def check() -> None:
         if not blocks:
             raise WrongContentError("no block was made")
-        if any(blocks[-1].buf[:: nbytes // 16]):
+        if any(contents(blocks[-1])[:: nbytes // 16]):
             raise WrongContentError("the new block is not all zeros")
 
     def release() -> None:
@@ -177,7 +178,7 @@ def _open_import(lab: Lab, point: Point, scale: Scale) -> Generator[Sequence[Ent
 
     def contenders(name: str, manager: TextureShareManager, stack: ExitStack) -> list[Contender]:
         texture = _stamped(manager, descriptor, stack)
-        handle = stack.enter_context(manager.export_texture(texture))
+        handle = stack.enter_context(closing(manager.export_texture(texture)))
         importer = stack.enter_context(Place.of(manager).open())
         imported: list[SharedTexture] = []
 
@@ -196,7 +197,7 @@ def _open_import(lab: Lab, point: Point, scale: Scale) -> Generator[Sequence[Ent
 
     block = SharedMemory(create=True, size=int(point.x or 0))
     try:
-        block.buf[:] = bytes([STAMP]) * block.size
+        contents(block)[:] = bytes([STAMP]) * block.size
         with _entrants(lab, contenders, _attach(block)) as entrants:
             yield entrants
     finally:
@@ -213,7 +214,7 @@ def _attach(block: SharedMemory) -> Contender:
     def check() -> None:
         if not attached:
             raise WrongContentError("nothing was attached")
-        if attached[-1].buf != block.buf:
+        if contents(attached[-1]) != contents(block):
             raise WrongContentError("the attached block holds other bytes")
 
     def release() -> None:

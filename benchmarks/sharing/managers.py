@@ -98,5 +98,3 @@ def open_managers(lab: Lab) -> Generator[dict[str, TextureShareManager | Missing
             stack.enter_context(vulkan)
         host = stack.enter_context(HostTextureShareManager(timeout_ns=TIMEOUT_NS))
         yield {VULKAN: vulkan, HOST: host}
-
-

@@ -21,6 +21,7 @@ from benchmarks.core import PERS, Benchmark, Contender, Entrant, Missing, Point,
 from benchmarks.core import WrongContentError as WrongContent
 from benchmarks.lab import Lab
 from benchmarks.memory import resident_bytes
+from benchmarks.sharing.blocks import contents
 from benchmarks.sharing.managers import SHARED_MEMORY, Place, describe, open_managers
 from benchmarks.sharing.processes import Answers, Child
 from pers import HostTextureHandle, TextureShareManager, VulkanTextureHandle
@@ -46,10 +47,10 @@ def _open(lab: Lab, point: Point, scale: Scale) -> Generator[Sequence[Entrant]]:
                 found.append(manager)
                 continue
             behind = _Behind(manager, point)
-            found.append(
-                Contender(PERS, f"{name}, behind the handle", behind.run, behind.check)
+            found.append(Contender(PERS, f"{name}, behind the handle", behind.run, behind.check))
+            child = stack.enter_context(
+                Child(open_textures, Place.of(manager), *SIZES[point.label])
             )
-            child = stack.enter_context(Child(open_textures, Place.of(manager), *SIZES[point.label]))
             found.append(_growth(PERS, f"{name}, growth of the process", child, nbytes))
         child = stack.enter_context(Child(open_blocks, nbytes))
         found.append(_growth(SHARED_MEMORY, "growth of the process", child, nbytes))
@@ -78,8 +79,9 @@ class _Behind:
         return self._found
 
     def check(self) -> None:
-        if self._found < 1:
-            raise WrongContent(f"{self._found:.2f} bytes for each byte of pixels")
+        found, self._found = self._found, 0.0
+        if found < 1:
+            raise WrongContent(f"{found:.2f} bytes for each byte of pixels")
 
 
 def _growth(library: str, road: str, child: Child, nbytes: int) -> Contender:
@@ -88,12 +90,14 @@ def _growth(library: str, road: str, child: Child, nbytes: int) -> Contender:
     def run() -> float:
         child.ask(None)
         grown = child.answer()
-        found.append(grown / (COUNT * nbytes))
-        return found[-1]
+        share: float = grown / (COUNT * nbytes)
+        found.append(share)
+        return share
 
     def check() -> None:
         if not found:
             raise WrongContent("nothing was measured")
+        found.clear()
 
     return Contender(library, road, run, check)
 
@@ -142,8 +146,8 @@ def open_blocks(connection: Connection, nbytes: int) -> Generator[Answers]:
             block = SharedMemory(create=True, size=nbytes)
             stack.callback(block.unlink)
             stack.callback(block.close)
-            block.buf[:nbytes] = b"\x07" * nbytes
-            if block.buf[nbytes - 1] != 7:
+            contents(block)[:nbytes] = b"\x07" * nbytes
+            if contents(block)[nbytes - 1] != 7:
                 raise WrongContent("a block holds other bytes than were written")
 
     _grown(use)

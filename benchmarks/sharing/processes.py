@@ -10,6 +10,8 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
 
+from benchmarks.core import WrongContentError
+
 __all__ = ["SPAWN", "Answers", "Child", "ChildError", "Opener"]
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -64,6 +66,7 @@ class Child:
 
         Raises:
             ChildError: There is none.
+            WrongContentError: It has found wrong content.
         """
         try:
             if not self.connection.poll(timeout_s):
@@ -75,17 +78,18 @@ class Child:
                 f"{self._process.name} has died with status {self._process.exitcode}"
             ) from error
         if not done:
-            raise ChildError(result)
+            is_wrong, problem = result
+            raise (WrongContentError if is_wrong else ChildError)(problem)
         return result
 
     def close(self) -> None:
         """End it: by asking, and if that does not help by force."""
         self.connection.close()
-        for end in (lambda: None, self._process.terminate, self._process.kill):
-            end()
-            self._process.join(END_S)
-            if self._process.exitcode is not None:
-                break
+        self._process.join(END_S)
+        for end in (self._process.terminate, self._process.kill):
+            if self._process.exitcode is None:
+                end()
+                self._process.join(END_S)
         self._process.close()
 
     def __enter__(self) -> Self:
@@ -117,6 +121,6 @@ def _serve(connection: Connection, opener: Opener, arguments: tuple[Any, ...]) -
         place = traceback.extract_tb(error.__traceback__)[-1]
         problem = f"{type(error).__name__}: {error} ({place.name}, line {place.lineno})"
         try:
-            connection.send((False, problem))
+            connection.send((False, (isinstance(error, WrongContentError), problem)))
         except OSError:
             return

@@ -1,7 +1,7 @@
 """Streams of frames to another process, beside two ways of copying them.
 
-``share-stream`` goes from a NumPy array to a NumPy array. ``share-stream-gpu`` goes from an image of
-this process's GPU device to one of the other's: the producer copies a picture that is on the GPU
+``share-stream`` goes from a NumPy array to a NumPy array. ``share-stream-gpu`` goes from an image
+of this process's GPU device to one of the other's: the producer copies a picture that is on the GPU
 to the frame, and the consumer copies the frame to an image of its own, both on the GPU. A stream of
 Vulkan textures does nothing else. The copying ways, a stream of the host backend and a block of
 `multiprocessing.shared_memory`, have the GPU copy the picture to mapped memory, the CPU copy that
@@ -276,9 +276,7 @@ def _opened(lab: Lab, point: Point, kind: str, scale: Scale) -> Generator[Sequen
                 found.append(manager)
                 continue
             ends = Stream(Place.of(manager), *size)
-            found.append(
-                _enter(stack, PERS, name, kind, size, ends, (manager, gpu), order)
-            )
+            found.append(_enter(stack, PERS, name, kind, size, ends, (manager, gpu), order))
         block = stack.enter_context(Block.make(*size))
         found.append(_enter(stack, SHARED_MEMORY, "", kind, size, block, (None, gpu), order))
         yield found

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Semaphore
 from typing import Any
 
 from benchmarks.core import (
@@ -116,7 +117,9 @@ def _import(manager: TextureShareManager, kind: str, handle: Any) -> Any:
 
 
 @contextmanager
-def open_line(connection: Connection, place: Place, kind: str, pipe: Connection) -> Generator[Answers]:
+def open_line(
+    connection: Connection, place: Place, kind: str, pipe: Connection
+) -> Generator[Answers]:
     """Answer every signal with one, as many as the message says."""
     with place.open() as manager, ExitStack() as stack:
         signals: list[Any] = []
@@ -156,7 +159,9 @@ def _enter(
 
 def _reason(manager: TextureShareManager, kind: str, error: Exception) -> str:
     """Return what the manager has found out about a kind, or else what it said just now."""
-    return next((each for each in manager.capabilities.reasons if each.startswith(kind)), str(error))
+    return next(
+        (each for each in manager.capabilities.reasons if each.startswith(kind)), str(error)
+    )
 
 
 def _round_trips(
@@ -206,14 +211,14 @@ class Plain:
 
     def signal(self) -> None:
         self._sent += 1
-        if isinstance(self._out, Connection):
-            self._out.send_bytes(self._sent.to_bytes(8, "little"))
-        else:
+        if isinstance(self._out, Semaphore):
             self._out.release()
+        else:
+            self._out.send_bytes(self._sent.to_bytes(8, "little"))
 
     def wait(self) -> None:
         self._received += 1
-        if isinstance(self._back, Connection):
+        if not isinstance(self._back, Semaphore):
             receive_bytes(self._back)
         elif not self._back.acquire(timeout=TIMEOUT_S):
             raise TimeoutError("the other process did not signal")
@@ -247,9 +252,7 @@ def _peers(stack: ExitStack, rounds: int) -> Generator[Contender]:
     ):
         child = stack.enter_context(Child(open_plain, *other))
         line = Plain(*mine)
-        yield _round_trips(
-            MULTIPROCESSING, road, child, line.signal, line.wait, rounds, line.count
-        )
+        yield _round_trips(MULTIPROCESSING, road, child, line.signal, line.wait, rounds, line.count)
 
 
 def _points(lab: Lab, scale: Scale) -> list[Point]:

@@ -20,6 +20,7 @@ import attrs
 import numpy as np
 
 from benchmarks.core import WrongContentError
+from benchmarks.sharing.blocks import contents
 from benchmarks.sharing.managers import TIMEOUT_NS, VULKAN, Place, describe
 from benchmarks.sharing.pictures import Pixels, Target
 from benchmarks.sharing.processes import SPAWN
@@ -42,6 +43,7 @@ class Sender(Protocol):
 
     def frame(self) -> AbstractContextManager[Target]:
         """Open the next frame for writing; the end of the block sends it."""
+        ...
 
 
 @attrs.frozen
@@ -62,6 +64,7 @@ class Receiver(Protocol):
 
     def frame(self, number: int) -> AbstractContextManager[Received]:
         """Wait for a frame, which has to be this one, and open it for reading."""
+        ...
 
 
 class Ends(Protocol):
@@ -69,9 +72,11 @@ class Ends(Protocol):
 
     def send(self, manager: TextureShareManager | None) -> AbstractContextManager[Sender]:
         """Open the end that frames go into."""
+        ...
 
     def receive(self, manager: TextureShareManager | None) -> AbstractContextManager[Receiver]:
         """Open the end that frames come out of."""
+        ...
 
 
 # --- Streams --------------------------------------------------------------------------------------
@@ -221,8 +226,8 @@ class Slots:
         self.headers: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
         self.pixels: list[Pixels] = []
         for start in range(0, BUFFERS * (nbytes + HEADER), nbytes + HEADER):
-            header = np.frombuffer(memory.buf, np.int64, 2, start)
-            pixels = np.frombuffer(memory.buf, np.uint8, nbytes, start + HEADER)
+            header = np.frombuffer(contents(memory), np.int64, 2, start)
+            pixels = np.frombuffer(contents(memory), np.uint8, nbytes, start + HEADER)
             self.headers.append(header)
             self.pixels.append(pixels.reshape(height, width, 4))
 
