@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import traceback
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
@@ -81,6 +81,16 @@ class Child:
             is_wrong, problem = result
             raise (WrongContentError if is_wrong else ChildError)(problem)
         return result
+
+    @contextmanager
+    def explaining(self) -> Generator[None]:
+        """Raise what the child says, in the place of an error that only comes of its end."""
+        try:
+            yield
+        except Exception:
+            if self.connection.poll(0):
+                self.answer()
+            raise
 
     def close(self) -> None:
         """End it: by asking, and if that does not help by force."""

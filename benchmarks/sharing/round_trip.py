@@ -116,10 +116,11 @@ def _enter(
             done += 1
             pictures.of(done)
             start = time.perf_counter()
-            with sender.frame() as target:
-                pictures.make(target, done)
-            with receiver.frame(done) as received:
-                pictures.take(received.source)
+            with child.explaining():
+                with sender.frame() as target:
+                    pictures.make(target, done)
+                with receiver.frame(done) as received:
+                    pictures.take(received.source)
             times.append(time.perf_counter() - start)
             _check(pictures, done)
         child.answer()

@@ -192,7 +192,7 @@ class _Producer:
 
     def _send_one(self) -> None:
         self._sent += 1
-        with self._sender.frame() as target:
+        with self._child.explaining(), self._sender.frame() as target:
             self._maker.make(target, self._sent)
 
     def check(self) -> None:

@@ -182,8 +182,9 @@ def _round_trips(
         times: list[float] = []
         for _ in range(rounds):
             start = time.perf_counter()
-            signal()
-            wait()
+            with child.explaining():
+                signal()
+                wait()
             times.append(time.perf_counter() - start)
         answers.append(child.answer())
         latencies.add(contender, times)

@@ -1,0 +1,263 @@
+"""The benchmarks of sharing in quick mode, with real processes on the other side."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import attrs
+import numpy as np
+import pytest
+
+from benchmarks.core import PERS, Contender, Missing, Point, WrongContentError, run_point
+from benchmarks.lab import Lab
+from benchmarks.run import run
+from benchmarks.sharing import SHARING, pictures, processes, ways
+from benchmarks.sharing.managers import HOST, SHARED_MEMORY, VULKAN, Place, find_vulkan
+from benchmarks.sharing.pictures import Pictures, Target
+from benchmarks.sharing.processes import Child, ChildError
+from benchmarks.sharing.tables import sharing
+from benchmarks.sharing.ways import Block, Stream
+from pers import HostTextureShareManager, VulkanTextureShareManager, list_streams
+from tests.benchmarks.children import obedient, unable
+from tests.benchmarks.support import ONCE
+
+pytestmark = pytest.mark.gpu
+
+BY_NAME = {benchmark.name: benchmark for benchmark in SHARING}
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with Lab() as lab:
+        yield lab
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    blocks = Path("/dev/shm")
+
+    def count() -> set[str]:
+        return {path.name for path in blocks.glob("psm_*")} if blocks.exists() else set()
+
+    before = count()
+    yield
+    assert multiprocessing.active_children() == []
+    assert [name for name in list_streams() if f"benchmark-{os.getpid()}-" in name] == []
+    # Others may be at it, too; a block of this process would be there for good.
+    assert len(count() - before) <= 20
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+@pytest.mark.usefixtures("nothing_left")
+def test_quick_mode_measures_and_finds_the_content_right(name: str, lab: Lab) -> None:
+    report = run(lab, [BY_NAME[name]], ONCE)
+    assert [f"{each.name} {each.point.label}: {each.problem}" for each in report.problems] == []
+    for each in report.series:
+        assert (each.summary is not None) == (each.status == "measured")
+        assert bool(each.problem) == (each.status != "measured")
+        if name in ("share-sync", "share-frame", "share-stream", "share-stream-gpu"):
+            wanted = {"p50", "p99", "latencies"} if each.status == "measured" else set()
+            assert set(each.extra) == wanted
+            assert each.extra.get("p50", 0) <= each.extra.get("p99", 0)
+    for point in {each.point for each in report.series}:
+        there = [each for each in report.series if each.point == point]
+        measured = [each for each in there if each.status == "measured"]
+        assert any(each.library == PERS and each.road.startswith(HOST) for each in measured)
+        assert any(each.road.startswith(VULKAN) for each in there)
+        assert {each.library for each in there} > {PERS}
+    json.dumps(report.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+@pytest.mark.usefixtures("nothing_left")
+def test_who_does_nothing_is_caught(name: str, lab: Lab) -> None:
+    """After one honest run, so that all that can be found is what is old."""
+    benchmark = BY_NAME[name]
+    point = benchmark.points(lab, ONCE)[0]
+    with benchmark.open(lab, point, ONCE) as entrants:
+        players = [each for each in entrants if isinstance(each, Contender)]
+        assert players
+        for honest in players:
+            honest.prepare()
+            honest.run()
+            honest.check()
+            honest.release()
+            lazy = attrs.evolve(honest, run=lambda: 1e-9)
+            (found,) = run_point(name, point, [lazy], ONCE)
+            assert found.status == "wrong", found.name
+
+
+def _blank(target: Target, pixels: Any) -> None:
+    pictures_put(target, np.zeros_like(pixels))
+
+
+def _one_pixel_off(target: Target, pixels: Any) -> None:
+    other = pixels.copy()
+    other[1, 1, 0] ^= 1
+    pictures_put(target, other)
+
+
+pictures_put = pictures.put_pixels
+
+
+@pytest.mark.parametrize("wrong", [_blank, _one_pixel_off])
+@pytest.mark.parametrize("name", ["share-frame", "share-stream"])
+def test_wrong_pixels_are_noticed_by_the_other_side(
+    name: str, wrong: Callable[..., None], lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "put_pixels", wrong)
+    monkeypatch.setattr(ways, "TIMEOUT_S", 2.0)
+    report = run(lab, [BY_NAME[name]], ONCE)
+    told = {each.name: each.status for each in report.series}
+    assert set(told.values()) - {"not available"} == {"wrong"}, told
+
+
+def test_wrong_pixels_of_the_gpu_are_noticed(lab: Lab) -> None:
+    vulkan = find_vulkan(lab)
+    if isinstance(vulkan, Missing):
+        pytest.skip(vulkan.reason)
+    from benchmarks.sharing.gpu import GpuPictures
+
+    with vulkan, vulkan.create_shareable_texture(pictures_of(16, 8)) as texture:
+        made = GpuPictures(vulkan, 16, 8)
+        with texture.access(write=True) as view:
+            made.make(view, 5)
+        with texture.access() as view:
+            assert np.array_equal(view.download(), Pictures(16, 8).of(5))
+            made.take(view)
+        made.check_stamps(5)
+        made.check_whole(5)
+        with pytest.raises(WrongContentError, match="stamps"):
+            made.check_stamps(6)
+        wrong = Pictures(16, 8).of(5).copy()
+        wrong[1, 1, 0] ^= 1
+        made.take(wrong)
+        made.check_stamps(5)
+        with pytest.raises(WrongContentError, match="1 of 512 values"):
+            made.check_whole(5)
+        back = np.zeros((8, 16, 4), np.uint8)
+        made.make(back, 9)
+        assert np.array_equal(back, Pictures(16, 8).of(9))
+        made.close()
+
+
+def pictures_of(width: int, height: int) -> Any:
+    from benchmarks.sharing.managers import describe
+
+    return describe(width, height)
+
+
+def test_a_gpu_that_cannot_share_is_missing_with_the_reason() -> None:
+    info = SimpleNamespace(name="no such GPU")
+    other = cast(Lab, SimpleNamespace(draws=True, device=SimpleNamespace(info=info)))
+    found = find_vulkan(other)
+    assert isinstance(found, Missing)
+    assert "no such GPU" in found.reason
+    assert (found.library, found.road) == (PERS, VULKAN)
+
+
+def test_without_the_gpu_the_host_is_measured_alone(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = Missing(PERS, "no Vulkan here", VULKAN)
+    monkeypatch.setattr("benchmarks.sharing.managers.find_vulkan", lambda lab: missing)
+    for name in ("share-export", "share-stream-gpu"):
+        point = BY_NAME[name].points(lab, ONCE)[0]
+        with BY_NAME[name].open(lab, point, ONCE) as entrants:
+            absent = [each for each in entrants if isinstance(each, Missing)]
+            assert "no Vulkan here" in {each.reason for each in absent}
+            players = {each.road for each in entrants if isinstance(each, Contender)}
+            assert players == (set() if name == "share-stream-gpu" else {HOST})
+
+
+# --- Processes ------------------------------------------------------------------------------------
+
+
+def test_a_child_is_another_process_and_ends_with_the_block() -> None:
+    with Child(obedient) as child:
+        child.ask("pid")
+        assert child.answer() not in (None, os.getpid())
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize(
+    ("order", "kind", "problem"),
+    [
+        ("die", ChildError, "has died with status 7"),
+        ("fail", ChildError, "ValueError: no such order"),
+        ("wrong", WrongContentError, "3 values are wrong"),
+    ],
+)
+def test_what_goes_wrong_in_a_child_is_told(
+    order: str, kind: type[Exception], problem: str
+) -> None:
+    with Child(obedient) as child:
+        child.ask(order)
+        with pytest.raises(kind, match=problem):
+            child.answer()
+
+
+def test_a_child_that_cannot_open_says_why() -> None:
+    with Child(unable) as child, pytest.raises(ChildError, match="OSError: nothing to open"):
+        child.wait_ready()
+
+
+def test_a_child_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "END_S", 0.2)
+    with Child(obedient) as child:
+        child.ask("hang")
+        with pytest.raises(ChildError, match="did not answer within 0.01 s"):
+            child.answer(0.01)
+    assert multiprocessing.active_children() == []
+
+
+# --- Ways -----------------------------------------------------------------------------------------
+
+
+def test_a_frame_out_of_turn_is_noticed() -> None:
+    with HostTextureShareManager() as manager:
+        stream = Stream(Place.of(manager), 4, 4)
+        with stream.send(manager) as sender, stream.receive(manager) as receiver:
+            with sender.frame():
+                pass
+            with pytest.raises(WrongContentError, match="frame 1 came instead of frame 2"):
+                with receiver.frame(2):
+                    pass
+    with Block.make(4, 4) as block, block.send(None) as sender:
+        with block.receive(None) as receiver:
+            with sender.frame():
+                pass
+            with pytest.raises(WrongContentError, match="instead of frame 4"):
+                with receiver.frame(4):  # in the same slot
+                    pass
+
+
+def test_places_open_where_they_say(lab: Lab) -> None:
+    with Place(HOST).open() as manager:
+        assert manager.capabilities.backend == HOST
+    found = find_vulkan(lab)
+    if isinstance(found, Missing):
+        pytest.skip(found.reason)
+    with found, Place.of(found).open() as manager:
+        assert isinstance(manager, VulkanTextureShareManager)
+        assert manager.capabilities.device_uuid == found.capabilities.device_uuid
+
+
+# --- Tables ---------------------------------------------------------------------------------------
+
+
+def test_tables_say_what_was_measured_and_what_was_not(lab: Lab) -> None:
+    text = sharing({"box": run(lab, [BY_NAME["share-sync"], BY_NAME["share-export"]], ONCE)})
+    assert "| way | binary semaphore | timeline semaphore | fence | event |" in text
+    assert "| host | " in text
+    assert "| multiprocessing: Pipe | " in text
+    assert "| host, export | " in text
+    assert SHARED_MEMORY not in text.partition("Not available:")[2]
+    assert "- vulkan, event: the vulkan backend has no events" in text
+    assert Point("256²").label in text
