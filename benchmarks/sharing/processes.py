@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import traceback
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +18,7 @@ SPAWN = multiprocessing.get_context("spawn")
 """A forked process would have the GPU's state of its parent, which no driver can use."""
 
 START_S, ANSWER_S, END_S = 60.0, 60.0, 10.0
+GRACE_S = 2.0
 
 Answers = Callable[[Any], Any]
 """What the child does with a message; what it returns is the answer."""
@@ -88,7 +89,7 @@ class Child:
         try:
             yield
         except Exception:
-            if self.connection.poll(0):
+            if self.connection.poll(GRACE_S):
                 self.answer()
             raise
 
@@ -115,22 +116,32 @@ class Child:
 
 
 def _serve(connection: Connection, opener: Opener, arguments: tuple[Any, ...]) -> None:
-    """Answer until the other side has closed the connection."""
-    try:
-        with opener(connection, *arguments) as answers:
-            connection.send((True, None))
-            while True:
-                try:
-                    message = connection.recv()
-                except (EOFError, OSError):
-                    return
-                connection.send((True, answers(message)))
-    except BrokenPipeError:
-        return
-    except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        problem = f"{type(error).__name__}: {error} ({place.name}, line {place.lineno})"
+    """Answer until the other side has closed the connection, or something is wrong."""
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
-            connection.send((False, (isinstance(error, WrongContentError), problem)))
-        except OSError:
+            with opener(connection, *arguments) as answers:
+                connection.send((True, None))
+                _answer_all(connection, answers)
+        except Exception as error:
+            _tell(connection, error)
+
+
+def _answer_all(connection: Connection, answers: Answers) -> None:
+    while True:
+        try:
+            message = connection.recv()
+        except (EOFError, ConnectionResetError):
             return
+        try:
+            result = answers(message)
+        except Exception as error:
+            # Now, before what was opened is closed, of which the other side would hear first.
+            _tell(connection, error)
+            return
+        connection.send((True, result))
+
+
+def _tell(connection: Connection, error: Exception) -> None:
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    problem = f"{type(error).__name__}: {error} ({place.name}, line {place.lineno})"
+    connection.send((False, (isinstance(error, WrongContentError), problem)))

@@ -14,7 +14,7 @@ import attrs
 import numpy as np
 import pytest
 
-from benchmarks.core import PERS, Contender, Missing, Point, WrongContentError, run_point
+from benchmarks.core import PERS, Contender, Missing, WrongContentError, run_point
 from benchmarks.lab import Lab
 from benchmarks.run import run
 from benchmarks.sharing import SHARING, pictures, processes, ways
@@ -25,7 +25,8 @@ from benchmarks.sharing.tables import sharing
 from benchmarks.sharing.ways import Block, Stream
 from pers import HostTextureShareManager, VulkanTextureShareManager, list_streams
 from tests.benchmarks.children import obedient, unable
-from tests.benchmarks.support import ONCE
+from tests.benchmarks.support import ONCE, series
+from tests.benchmarks.test_report import report
 
 pytestmark = pytest.mark.gpu
 
@@ -56,22 +57,22 @@ def nothing_left() -> Iterator[None]:
 @pytest.mark.parametrize("name", BY_NAME)
 @pytest.mark.usefixtures("nothing_left")
 def test_quick_mode_measures_and_finds_the_content_right(name: str, lab: Lab) -> None:
-    report = run(lab, [BY_NAME[name]], ONCE)
-    assert [f"{each.name} {each.point.label}: {each.problem}" for each in report.problems] == []
-    for each in report.series:
+    found = run(lab, [BY_NAME[name]], ONCE)
+    assert [f"{each.name} {each.point.label}: {each.problem}" for each in found.problems] == []
+    for each in found.series:
         assert (each.summary is not None) == (each.status == "measured")
         assert bool(each.problem) == (each.status != "measured")
         if name in ("share-sync", "share-frame", "share-stream", "share-stream-gpu"):
             wanted = {"p50", "p99", "latencies"} if each.status == "measured" else set()
             assert set(each.extra) == wanted
             assert each.extra.get("p50", 0) <= each.extra.get("p99", 0)
-    for point in {each.point for each in report.series}:
-        there = [each for each in report.series if each.point == point]
+    for point in {each.point for each in found.series}:
+        there = [each for each in found.series if each.point == point]
         measured = [each for each in there if each.status == "measured"]
         assert any(each.library == PERS and each.road.startswith(HOST) for each in measured)
         assert any(each.road.startswith(VULKAN) for each in there)
         assert {each.library for each in there} > {PERS}
-    json.dumps(report.to_json(), allow_nan=False)
+    json.dumps(found.to_json(), allow_nan=False)
 
 
 @pytest.mark.parametrize("name", BY_NAME)
@@ -106,15 +107,16 @@ def _one_pixel_off(target: Target, pixels: Any) -> None:
 pictures_put = pictures.put_pixels
 
 
-@pytest.mark.parametrize("wrong", [_blank, _one_pixel_off])
-@pytest.mark.parametrize("name", ["share-frame", "share-stream"])
+@pytest.mark.parametrize(
+    ("name", "wrong"), [("share-frame", _blank), ("share-stream", _one_pixel_off)]
+)
 def test_wrong_pixels_are_noticed_by_the_other_side(
     name: str, wrong: Callable[..., None], lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pictures, "put_pixels", wrong)
     monkeypatch.setattr(ways, "TIMEOUT_S", 2.0)
-    report = run(lab, [BY_NAME[name]], ONCE)
-    told = {each.name: each.status for each in report.series}
+    found = run(lab, [BY_NAME[name]], ONCE)
+    told = {each.name: each.status for each in found.series}
     assert set(told.values()) - {"not available"} == {"wrong"}, told
 
 
@@ -252,12 +254,26 @@ def test_places_open_where_they_say(lab: Lab) -> None:
 # --- Tables ---------------------------------------------------------------------------------------
 
 
-def test_tables_say_what_was_measured_and_what_was_not(lab: Lab) -> None:
-    text = sharing({"box": run(lab, [BY_NAME["share-sync"], BY_NAME["share-export"]], ONCE)})
-    assert "| way | binary semaphore | timeline semaphore | fence | event |" in text
-    assert "| host | " in text
-    assert "| multiprocessing: Pipe | " in text
-    assert "| host, export | " in text
-    assert SHARED_MEMORY not in text.partition("Not available:")[2]
-    assert "- vulkan, event: the vulkan backend has no events" in text
-    assert Point("256²").label in text
+def test_tables_say_what_was_measured_and_what_was_not() -> None:
+    tail = {"p50": 0.002, "p99": 0.03}
+    found = [
+        series("share-sync", "fence", PERS, HOST, [1e-4], p50=1e-4, p99=3e-4),
+        series("share-sync", "event", PERS, HOST, [1e-4], p50=2e-4, p99=3e-4),
+        series("share-sync", "event", "multiprocessing", "Pipe", [1e-5], p50=1e-5, p99=2e-5),
+        series("share-sync", "fence", PERS, VULKAN, [], "not available"),
+        series("share-export", "256²", PERS, HOST, [5e-5]),
+        series("share-export", "256²", SHARED_MEMORY, "", [], "not available"),
+        series("share-stream", "1080p", PERS, VULKAN, [0.001, 0.002, 0.003], **tail),
+        series("share-stream", "1080p", SHARED_MEMORY, "", [], "wrong"),
+    ]
+    found[3].problem = "fences cannot be shared"
+    found[6].point = attrs.evolve(found[6].point, x=8e6)
+    text = sharing({"box": attrs.evolve(report(), series=found)})
+    lines = text.splitlines()
+    assert "| way | fence | event |" in lines
+    assert "| host | 100 µs, 300 µs | 200 µs, 300 µs |" in lines
+    assert "| multiprocessing: Pipe |  | 10 µs, 20 µs |" in lines
+    assert "| host, export | 50 µs |" in lines
+    assert "| vulkan | 500/s, 4.00 GB/s; 2 ms, 30 ms |" in lines
+    assert "| shared_memory | wrong |" in lines
+    assert text.partition("Not available:")[2].strip() == "- vulkan, fence: fences cannot be shared"
