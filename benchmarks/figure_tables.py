@@ -9,7 +9,17 @@ from benchmarks.figure_plots import PLOTS, Plot, describe
 from benchmarks.report import Report, show
 from benchmarks.targets import Target
 
-__all__ = ["growth", "moonshots", "pictures", "required", "summary", "what_misses"]
+__all__ = [
+    "growth",
+    "machine_line",
+    "machine_name",
+    "moonshots",
+    "pictures",
+    "required",
+    "summary",
+    "table",
+    "what_misses",
+]
 
 HEADLINES = {
     "upload of 64 MiB: belt.upload against queue.write_buffer": "upload of 64 MiB",
@@ -40,8 +50,8 @@ def required(reports: Mapping[str, Report]) -> str:
         ]
         parts += [
             f"### {machine_name(report)}",
-            _machine(name, report),
-            _table(("what", "wanted", "measured", "quartiles", "verdict"), rows),
+            machine_line(name, report),
+            table(("what", "wanted", "measured", "quartiles", "verdict"), rows),
             _misses(report, targets),
         ]
     return "\n\n".join(parts)
@@ -58,7 +68,7 @@ def moonshots(reports: Mapping[str, Report]) -> str:
         found = [_find(report, what) for report in reports.values()]
         first = next(each for each in found if each is not None)
         rows.append((what, _wanted(first, first.moonshot), *(_distance(each) for each in found)))
-    return _table(("what", "moonshot", *map(machine_name, reports.values())), rows)
+    return table(("what", "moonshot", *map(machine_name, reports.values())), rows)
 
 
 def summary(reports: Mapping[str, Report]) -> str:
@@ -67,7 +77,7 @@ def summary(reports: Mapping[str, Report]) -> str:
         (words, *(_headline(_find(report, what)) for report in reports.values()))
         for what, words in HEADLINES.items()
     ]
-    return _table(("pers beside wgpu-py", *map(machine_name, reports.values())), rows)
+    return table(("pers beside wgpu-py", *map(machine_name, reports.values())), rows)
 
 
 def pictures(reports: Mapping[str, Report]) -> str:
@@ -85,9 +95,9 @@ def growth(reports: Mapping[str, Report]) -> str:
     parts: list[str] = []
     for plot in PLOTS:
         for report in reports.values():
-            table = _growth(plot, report)
-            if table:
-                parts += [f"{plot.title.partition(':')[0]}, on {machine_name(report)}:", table]
+            rows = _growth(plot, report)
+            if rows:
+                parts += [f"{plot.title.partition(':')[0]}, on {machine_name(report)}:", rows]
     return "\n\n".join(parts)
 
 
@@ -108,7 +118,8 @@ def machine_name(report: Report) -> str:
     return f"{name} (CPU)" if device["kind"] == "cpu" else name
 
 
-def _machine(name: str, report: Report) -> str:
+def machine_line(name: str, report: Report, *, peers: bool = True) -> str:
+    """Return what a report is of: the file, the machine and the versions."""
     machine = report.machine
     device, packages = machine["device"], machine["packages"]
     versions = ", ".join(f"{package} {found}" for package, found in packages.items() if found)
@@ -117,7 +128,7 @@ def _machine(name: str, report: Report) -> str:
         f"{device['driver']}, {device['api']}; {machine['cpu']}, {machine['cores']} cores, "
         f"{show(machine['memory_bytes'] or 0, 'bytes')}; Python {machine['python']}, {versions}."
     ]
-    for peer, found in machine["peers"].items():
+    for peer, found in machine["peers"].items() if peers else ():
         if found.startswith("not available"):
             lines.append(f"{peer} did not take part: {found.partition(': ')[2].rstrip('.!')}.")
     return " ".join(lines)
@@ -158,7 +169,7 @@ def _growth(plot: Plot, report: Report) -> str:
         columns = ("road", f"time of {SIZES[0]}", *(f"GB/s at {size}" for size in SIZES[1:]))
     else:
         columns = ("road", *(f"per object, {count}" for count in COUNTS), "each further object")
-    return _table(columns, rows)
+    return table(columns, rows)
 
 
 def _time(series: Series | None) -> str:
@@ -228,7 +239,8 @@ def _distance(target: Target | None) -> str:
     return f"{text}, missed by {abs(median / target.moonshot - 1):.0%}"
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
     lines = [f"| {' | '.join(row)} |" for row in (columns, *rows)]
     lines.insert(1, "|" + "---|" * len(columns))
     return "\n".join(lines)

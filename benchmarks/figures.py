@@ -15,7 +15,8 @@ from pathlib import Path
 
 from benchmarks import figure_tables as tables
 from benchmarks.report import Report
-from benchmarks.stored import RESULTS, StoredResultsError, digest, read_results
+from benchmarks.sharing.tables import sharing
+from benchmarks.stored import RESULTS, StoredResultsError, digest, read_results, read_sharing
 
 __all__ = ["BLOCKS", "IMAGES", "fill_in", "main", "unexplained"]
 
@@ -31,6 +32,8 @@ BLOCKS: dict[Path, dict[str, Callable[[Mapping[str, Report]], str]]] = {
         "moonshots": tables.moonshots,
         "plots": tables.pictures,
         "growth": tables.growth,
+        # Of files of their own, with other contenders.
+        "sharing": lambda reports: sharing(read_sharing()),
     },
     ROOT / "README.md": {"summary": tables.summary},
 }

@@ -14,6 +14,7 @@ from benchmarks.map_latency import MAP_LATENCY
 from benchmarks.memory import MEMORY
 from benchmarks.readback import READBACK
 from benchmarks.report import Report
+from benchmarks.sharing import SHARING
 from benchmarks.targets import judge
 from benchmarks.uniforms import UNIFORMS
 from benchmarks.upload import UPLOAD, UPLOAD_PACKS
@@ -32,6 +33,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     FRAME_BLOCKS,
     FRAME_PEAK,
     MEMORY,
+    *SHARING,
 )
 
 Progress = Callable[[str, int, int], None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,14 @@ from benchmarks.report import SCHEMA, Report
 from benchmarks.run import BENCHMARKS
 from benchmarks.targets import Target
 
-__all__ = ["RESULTS", "StoredResultsError", "digest", "read_report", "read_results"]
+__all__ = [
+    "RESULTS",
+    "StoredResultsError",
+    "digest",
+    "read_report",
+    "read_results",
+    "read_sharing",
+]
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -24,10 +32,30 @@ class StoredResultsError(Exception):
 def read_results(folder: Path = RESULTS) -> dict[str, Report]:
     """Return all reports of a folder by the name of their file, in the order of the names.
 
+    Those of sharing, which have other contenders, are left to `read_sharing`.
+
     Raises:
         StoredResultsError: There is none, or one cannot be read.
     """
-    found = {path.stem: read_report(path) for path in sorted(folder.glob("*.json"))}
+    return _read(folder, lambda path: not _is_of_sharing(path))
+
+
+def read_sharing(folder: Path = RESULTS) -> dict[str, Report]:
+    """Return the reports of sharing: those of the files with ``sharing`` in their name.
+
+    Raises:
+        StoredResultsError: There is none, or one cannot be read.
+    """
+    return _read(folder, _is_of_sharing)
+
+
+def _is_of_sharing(path: Path) -> bool:
+    return "sharing" in path.stem
+
+
+def _read(folder: Path, choice: Callable[[Path], bool]) -> dict[str, Report]:
+    paths = filter(choice, sorted(folder.glob("*.json")))
+    found = {path.stem: read_report(path) for path in paths}
     if not found:
         raise StoredResultsError(f"there are no results in {folder}; pers bench --json makes them")
     return found

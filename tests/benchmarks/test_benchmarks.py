@@ -23,12 +23,14 @@ from benchmarks.memory import FRAMES_A_TURN, Growth, blocks_per_frame, drift
 from benchmarks.peers import same_gpu
 from benchmarks.profiles import Sampler
 from benchmarks.run import BENCHMARKS, UnknownBenchmarkError, choose, measure, run
+from benchmarks.sharing import SHARING
 from benchmarks.sizes import size_points
 from tests.benchmarks.support import ONCE
 
 pytestmark = pytest.mark.gpu
 
-BY_NAME = {benchmark.name: benchmark for benchmark in BENCHMARKS}
+# Sharing has other contenders: see test_sharing.
+BY_NAME = {benchmark.name: benchmark for benchmark in BENCHMARKS if benchmark not in SHARING}
 WITHOUT_CONTENT = {"submit + wait", "empty encoder + submit", "compute pass"}
 """Calls that leave nothing to compare."""
 

@@ -14,7 +14,14 @@ from benchmarks.core import Point, Series, Summary, summarize
 from benchmarks.figure_plots import PLOTS, describe, draw_plots
 from benchmarks.figures import unexplained
 from benchmarks.report import Report
-from benchmarks.stored import RESULTS, StoredResultsError, digest, read_report, read_results
+from benchmarks.stored import (
+    RESULTS,
+    StoredResultsError,
+    digest,
+    read_report,
+    read_results,
+    read_sharing,
+)
 from benchmarks.targets import judge
 from tests.benchmarks.support import series
 from tests.benchmarks.test_report import machine, report
@@ -34,7 +41,7 @@ def test_a_report_survives_its_file(tmp_path: Path) -> None:
 
 
 def test_the_stored_files_are_reports() -> None:
-    for name, found in read_results().items():
+    for name, found in {**read_results(), **read_sharing()}.items():
         stored = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
         assert {**found.to_json(), "benchmarks": stored["benchmarks"]} == stored
 
@@ -61,6 +68,15 @@ def test_what_is_no_report_is_refused(text: str, problem: str, tmp_path: Path) -
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoredResultsError, match="no results in"):
         read_results(tmp_path)
+
+
+def test_results_of_sharing_are_apart(tmp_path: Path) -> None:
+    write(tmp_path, report().to_json(), "box")
+    with pytest.raises(StoredResultsError, match="no results in"):
+        read_sharing(tmp_path)
+    write(tmp_path, report().to_json(), "box-sharing")
+    assert list(read_results(tmp_path)) == ["box"]
+    assert list(read_sharing(tmp_path)) == ["box-sharing"]
 
 
 def test_a_digest_tells_files_apart(tmp_path: Path) -> None:
