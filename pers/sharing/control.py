@@ -161,24 +161,32 @@ def _open_again(fd: OwnedFd) -> OwnedFd:
 
 
 class Naps:
-    """Sleeps between tries, longer each time, until the time is up: ``for _ in Naps(timeout_ns)``.
+    """Waits between tries, longer each time, until the time is up: ``for _ in Naps(timeout_ns)``.
+
+    The first tries follow each other at once, since the shortest sleep of most systems takes
+    longer than the other side.
 
     Args:
         timeout_ns: How long in all, in nanoseconds.
     """
 
-    FIRST, LONGEST = 20e-6, 1e-3
+    AT_ONCE_NS, FIRST, LONGEST = 50_000, 20e-6, 1e-3
 
     def __init__(self, timeout_ns: int) -> None:
-        self._end = time.monotonic_ns() + timeout_ns
+        self._start = time.monotonic_ns()
+        self._end = self._start + timeout_ns
         self._next = self.FIRST
 
     def __iter__(self) -> Naps:
         return self
 
     def __next__(self) -> None:
-        left = (self._end - time.monotonic_ns()) / 1e9
+        now = time.monotonic_ns()
+        left = (self._end - now) / 1e9
         if left <= 0:
             raise StopIteration
+        if now - self._start < self.AT_ONCE_NS:
+            time.sleep(0)  # let others have the processor
+            return
         time.sleep(min(self._next, left))
         self._next = min(self._next * 1.5, self.LONGEST)
