@@ -54,9 +54,9 @@ class Scale:
     """
 
     quick: bool = False
-    least: int = 5
+    least: int = 7
     most: int = 200
-    seconds: float = 3.0
+    seconds: float = 5.0
     minutes: float = 0.5
 
     @classmethod

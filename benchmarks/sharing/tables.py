@@ -26,24 +26,34 @@ def sharing(reports: Mapping[str, Report]) -> str:
             f"### Sharing on {machine_name(report)}",
             machine_line(name, report, peers=False),
             *_streams(found),
-            "A frame to another process and back, p50 and p99:",
-            _by_point(found, "share-frame", "way", _percentiles),
-            "Making, median:",
-            _making(found),
-            "A signal to another process and back, p50 and p99:",
-            _by_point(found, "share-sync", "way", _percentiles),
-            "Memory for each byte of pixels:",
-            _by_point(found, "share-memory", "what", _median_number),
+            *_titled(
+                "A frame to another process and back, p50 and p99:",
+                _by_point(found, "share-frame", "way", _percentiles),
+            ),
+            *_titled("Making, median:", _making(found)),
+            *_titled(
+                "A signal to another process and back, p50 and p99:",
+                _by_point(found, "share-sync", "way", _percentiles),
+            ),
+            *_titled(
+                "Memory for each byte of pixels:",
+                _by_point(found, "share-memory", "what", _median_number),
+            ),
             *_absent(found),
         ]
-    return "\n\n".join(part for part in parts if part)
+    return "\n\n".join(parts)
+
+
+def _titled(title: str, rows: str) -> list[str]:
+    """Return a table with its title, or nothing when the run was without it."""
+    return [title, rows] if rows else []
 
 
 def _streams(found: Sequence[Series]) -> list[str]:
     parts: list[str] = []
     for benchmark, title in STREAMS.items():
-        columns = [f"{title}, frames per second, bytes per second, and p50 and p99 of the latency:"]
-        parts += [*columns, _by_point(found, benchmark, "way", _stream_cell)]
+        title = f"{title}, frames per second, bytes per second, and p50 and p99 of the latency:"
+        parts += _titled(title, _by_point(found, benchmark, "way", _stream_cell))
     return parts
 
 
