@@ -333,29 +333,25 @@ def test_tracebacks_are_for_those_who_ask(
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 def test_an_interrupt_ends_quietly(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "renderers.cli",
-            "stress",
-            "--backend",
-            "null",
-            "--frames",
-            "9999999",
-        ],
+    command = ["-m", "renderers.cli", "stress", "--backend", "null", "--frames", "9999999"]
+    with subprocess.Popen(
+        [sys.executable, "-X", "faulthandler", *command],
         cwd=tmp_path,
         env=process_environment(tmp_path),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "out").is_dir() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(1.0)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "out").is_dir() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(1.0)
+        process.send_signal(signal.SIGINT)
+        try:
+            out, err = process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)  # says where each thread is
+            pytest.fail(f"it goes on:\n{process.communicate()[1]}")
     assert process.returncode == 130
     assert "Traceback" not in err
     assert out == ""
