@@ -78,6 +78,7 @@ def produce(
     frames: int | None,
     frames_per_second: float,
     buffers: int,
+    wait: bool,
     on_frame: Callable[[int], None],
     is_over: Callable[[], bool],
 ) -> ProducerReport:
@@ -91,6 +92,7 @@ def produce(
         frames: How many frames; None for no end.
         frames_per_second: How fast; 0 for as fast as it goes.
         buffers: How many textures take turns.
+        wait: Whether to publish nothing before somebody reads.
         on_frame: Called after each frame with its number.
         is_over: Asked before each frame.
     """
@@ -98,6 +100,8 @@ def produce(
     scratch = np.empty((height, width, 4), np.uint8)
     done = 0
     with TexturePublisher(name, describe(name, width, height), manager, buffers=buffers) as stream:
+        while wait and not stream.stats.clients and not is_over():
+            time.sleep(0.01)
         start = time.monotonic()
         while (frames is None or done < frames) and not is_over():
             if frames_per_second:

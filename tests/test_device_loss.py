@@ -6,6 +6,7 @@ import contextlib
 import functools
 import gc
 import inspect
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Self
@@ -921,3 +922,19 @@ def test_lost_in_the_middle_of_a_submit() -> None:
         for call in (things.writable.map, things.readback.read_array_blocking):
             with pytest.raises(DeviceLostError, match="hung"):
                 call()
+
+
+def test_a_loss_is_heard_when_the_log_is_muted() -> None:
+    """wgpu-py only logs that a device is lost; pers listens whatever becomes of the log."""
+    from wgpu.backends.wgpu_native import _api
+
+    logging.disable(logging.CRITICAL)
+    try:
+        with open_device("webgpu") as device:
+            native: Any = device.native  # type: ignore[attr-defined]
+            heard: list[str] = []
+            native.suspect_loss = lambda: heard.append("suspected")
+            _api.error_handler.log_error("The WGPU device was lost (Unknown):\nunplugged")
+            assert heard == ["suspected"]
+    finally:
+        logging.disable(logging.NOTSET)

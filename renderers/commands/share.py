@@ -75,6 +75,9 @@ def run_producer(
         float, typer.Option(min=0, help="Frames per second; 0 for as many as possible.")
     ] = 60,
     buffers: Annotated[int, typer.Option(min=1, max=16, help="How many textures take turns.")] = 3,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Publish nothing before somebody reads.")
+    ] = False,
     backend: ShareBackendOption = ShareBackend.AUTO,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
@@ -92,6 +95,7 @@ def run_producer(
                 frames=frames,
                 frames_per_second=fps,
                 buffers=buffers,
+                wait=wait,
                 on_frame=advance,
                 is_over=is_over,
             )

@@ -143,7 +143,9 @@ def test_two_processes_share_a_moving_picture(start: Start, tmp_path: Path, back
 
 def test_the_producer_ends_by_itself_and_people_get_a_table(start: Start) -> None:
     consumer = start("consume", "--name", "short", "--backend", "host", "--timeout", str(SECONDS))
-    producer = start("produce", "--name", "short", "--backend", "host", *SMALL, "--frames", "5")
+    producer = start(
+        "produce", "--name", "short", "--backend", "host", *SMALL, "--frames", "5", "--wait"
+    )
     made, _ = finish(producer)
     assert "host was asked for" in made
     assert "frames" in made

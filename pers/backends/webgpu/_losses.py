@@ -1,10 +1,12 @@
-"""Learning of lost devices from wgpu-py, which only writes them to its log."""
+"""Learning of lost devices from wgpu-py, which only logs them."""
 
 from __future__ import annotations
 
 import logging
 import weakref
 from typing import Protocol
+
+from wgpu.backends.wgpu_native import _api
 
 __all__ = ["add_device", "expect_loss", "suspect_losses"]
 
@@ -33,28 +35,34 @@ def suspect_losses() -> None:
 
 def expect_loss() -> None:
     """Announce that pers is about to destroy a device, which is not worth a word in the log."""
-    _filter.expected += 1
+    _listener.expected += 1
 
 
-class _LossFilter(logging.Filter):
-    """Reads wgpu's log for losses; drops those that were announced."""
+class _Listener(logging.Filter):
+    """Hears what wgpu-py says of a loss: a line for its logger, and one for its error handler.
+
+    The second one comes whatever the level of the logger is, so that is the one to learn from.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.expected = 0
-        self._mute = False
+        self._log_error = _api.error_handler.log_error
 
     def filter(self, record: logging.LogRecord) -> bool:
-        text = record.getMessage()
-        if text.startswith("DEVICE LOST"):
-            self._mute = self.expected > 0
-            if self._mute:
+        """Drop the line about a device that pers destroys."""
+        return not (self.expected and record.getMessage().startswith("DEVICE LOST"))
+
+    def log_error(self, message: str) -> None:
+        """Do the work of the error handler's method, which this replaces."""
+        if message.startswith("The WGPU device was lost"):
+            if self.expected and message.startswith("The WGPU device was lost (Destroyed)"):
                 self.expected -= 1
-            else:
-                suspect_losses()
-            return not self._mute
-        return not (self._mute and text.startswith("The WGPU device was lost"))
+                return
+            suspect_losses()
+        self._log_error(message)
 
 
-_filter = _LossFilter()
-logging.getLogger("wgpu").addFilter(_filter)
+_listener = _Listener()
+_api.error_handler.log_error = _listener.log_error
+logging.getLogger("wgpu").addFilter(_listener)
