@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pers._checks import whole_number
+from pers.buffers.mapped_range import as_bytes_array
 from pers.errors import BufferRangeError, TextureAccessError
 from pers.sharing.control import ControlPage
 from pers.sharing.handles import BufferHandle
@@ -113,13 +114,13 @@ class _Access(BufferAccess):
         self._check()
         return self._buffer.native_handle
 
-    def upload(self, data: npt.ArrayLike, *, offset: int = 0) -> None:
+    def upload(self, data: Any, *, offset: int = 0) -> None:
         self._check()
         if not self._writable:
             raise TextureAccessError(
                 f"{self._buffer.turns.what} is open for reading; use access(write=True)"
             )
-        flat = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
+        flat = as_bytes_array(data, f"{self._buffer.turns.what}: upload")
         self._check_range(offset, flat.nbytes)
         with self._buffer.turns.lock:
             self._check()
@@ -137,8 +138,9 @@ class _Access(BufferAccess):
         return out
 
     def as_array(self) -> npt.NDArray[np.uint8]:
-        self._check()
-        memory = self._buffer.native.memory()
+        with self._buffer.turns.lock:
+            self._check()
+            memory = self._buffer.native.memory()
         if not self._writable:
             memory = np.frombuffer(memory.data.toreadonly(), np.uint8)
         return memory

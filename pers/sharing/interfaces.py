@@ -305,10 +305,11 @@ class BufferAccess(ABC):
         """The backend's own buffer; valid in the block."""
 
     @abstractmethod
-    def upload(self, data: npt.ArrayLike, *, offset: int = 0) -> None:
-        """Write bytes from `offset` on.
+    def upload(self, data: Any, *, offset: int = 0) -> None:
+        """Write bytes from `offset` on: a NumPy array, or anything with the buffer protocol.
 
         Raises:
+            BufferUsageError: `data` holds no plain bytes.
             TextureAccessError: The access is for reading only.
             BufferRangeError: The data reaches beyond the buffer.
         """

@@ -141,7 +141,9 @@ class _Access(TextureAccess):
 
     def as_array(self, *, layer: int = 0, mip_level: int = 0) -> npt.NDArray[Any]:
         rows = self._rows(layer, mip_level)
-        memory = self._texture.native.memory(layer, mip_level)
+        with self._texture.turns.lock:
+            self._check()
+            memory = self._texture.native.memory(layer, mip_level)
         if not self._writable:
             memory = np.frombuffer(memory.data.toreadonly(), np.uint8)
         return memory.view(rows.format.dtype).reshape(rows.shape)

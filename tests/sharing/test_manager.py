@@ -14,6 +14,7 @@ import pytest
 from pers import (
     BackendUnavailableError,
     BufferRangeError,
+    BufferUsageError,
     HostTextureHandle,
     HostTextureShareManager,
     InvalidTextureHandleError,
@@ -509,6 +510,14 @@ def test_buffers(two: Any) -> None:
             view.upload(data)
     with pytest.raises(TextureAccessError, match="used after its access"):
         view.download()
+
+
+def test_what_is_no_bytes_is_refused(two: Any) -> None:
+    with two[0].create_shareable_buffer(64, "numbers").access(write=True) as view:
+        for junk in (None, object(), "text", [object()], np.array([None])):
+            with pytest.raises(BufferUsageError, match="shared buffer 'numbers': upload"):
+                view.upload(junk)
+        assert not view.download().any()
 
 
 def test_dlpack() -> None:
