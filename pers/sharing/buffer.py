@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,12 @@ from pers.sharing.control import ControlPage
 from pers.sharing.handles import BufferHandle
 from pers.sharing.interfaces import BufferAccess, SharedBuffer, SyncPoint, TextureShareManager
 from pers.sharing.native import NativeBuffer
-from pers.sharing.texture import ToPoints
-from pers.sharing.turns import Turns
+from pers.sharing.resource import ManagedAccess, ManagedResource, ToPoints
 
 __all__ = ["ManagedBuffer"]
 
 
-class ManagedBuffer(SharedBuffer):
+class ManagedBuffer(ManagedResource, SharedBuffer):
     """A buffer of a `ShareManager`, which it keeps alive.
 
     Args:
@@ -41,12 +40,10 @@ class ManagedBuffer(SharedBuffer):
         control: ControlPage,
         to_points: ToPoints,
     ) -> None:
-        self.manager = manager
+        super().__init__(manager, f"shared buffer {label!r}", native, control, to_points)
         self.native = native
-        self.turns = Turns(f"shared buffer {label!r}", native, control)
         self._label = label
         self._size = native.size
-        self._to_points = to_points
 
     @property
     def size(self) -> int:
@@ -56,17 +53,6 @@ class ManagedBuffer(SharedBuffer):
     def label(self) -> str:
         return self._label
 
-    @property
-    def native_handle(self) -> Any:
-        with self.turns.lock:
-            self.turns.check_open()
-            return self.native.native_handle
-
-    @property
-    def is_valid(self) -> bool:
-        return self.turns.is_open
-
-    @contextmanager
     def access(
         self,
         *,
@@ -74,72 +60,48 @@ class ManagedBuffer(SharedBuffer):
         wait: Sequence[SyncPoint] = (),
         signal: Sequence[SyncPoint] = (),
         timeout_ns: int = 0,
-    ) -> Generator[BufferAccess]:
-        waits, signals = self._to_points(wait, "wait"), self._to_points(signal, "signal")
-        self.turns.begin(waits, write=write, timeout_ns=whole_number(timeout_ns, "timeout_ns"))
-        view = _Access(self, writable=write)
-        try:
-            yield view
-        finally:
-            view.is_over = True
-            self.turns.end(signals)
+    ) -> AbstractContextManager[BufferAccess]:
+        return self.take_turn(_Access(self, writable=write), wait, signal, timeout_ns)
 
     def export(self) -> BufferHandle:
         """Return a new handle."""
         with self.turns.lock:
-            self.turns.check_open()
-            return self.native.export(self.turns.control.export())
-
-    def close(self) -> None:
-        self.turns.close()
+            return self.native.export(self.control.export())
 
     def __repr__(self) -> str:
         return f"<SharedBuffer {self.label!r} {self.size} B{'' if self.is_valid else ' closed'}>"
 
 
-class _Access(BufferAccess):
+class _Access(ManagedAccess, BufferAccess):
     """The buffer within one ``with`` block."""
 
     def __init__(self, buffer: ManagedBuffer, *, writable: bool) -> None:
+        super().__init__(buffer, writable=writable)
         self._buffer = buffer
-        self._writable = writable
-        self.is_over = False
-
-    @property
-    def writable(self) -> bool:
-        return self._writable
-
-    @property
-    def native_handle(self) -> Any:
-        self._check()
-        return self._buffer.native_handle
 
     def upload(self, data: Any, *, offset: int = 0) -> None:
-        self._check()
-        if not self._writable:
-            raise TextureAccessError(
-                f"{self._buffer.turns.what} is open for reading; use access(write=True)"
-            )
-        flat = as_bytes_array(data, f"{self._buffer.turns.what}: upload")
+        self.check()
+        self.check_writable()
+        flat = as_bytes_array(data, f"{self.turns.what}: upload")
         self._check_range(offset, flat.nbytes)
-        with self._buffer.turns.lock:
-            self._check()
+        with self.turns.lock:
+            self.check()
             self._buffer.native.upload(flat, offset)
 
     def download(self, *, offset: int = 0, size: int | None = None) -> npt.NDArray[np.uint8]:
-        self._check()
+        self.check()
         if size is None:
             size = max(self._buffer.size - whole_number(offset, "offset"), 0)
         self._check_range(offset, whole_number(size, "size"))
         out = np.empty(size, np.uint8)
-        with self._buffer.turns.lock:
-            self._check()
+        with self.turns.lock:
+            self.check()
             self._buffer.native.download(out, offset)
         return out
 
     def as_array(self) -> npt.NDArray[np.uint8]:
-        with self._buffer.turns.lock:
-            self._check()
+        with self.turns.lock:
+            self.check()
             memory = self._buffer.native.memory()
         if not self._writable:
             memory = np.frombuffer(memory.data.toreadonly(), np.uint8)
@@ -153,10 +115,10 @@ class _Access(BufferAccess):
         return int(kind), int(number)
 
     def _for_tensors(self) -> npt.NDArray[np.uint8]:
-        self._check()
+        self.check()
         if not self._writable:
             raise TextureAccessError(
-                f"{self._buffer.turns.what} is open for reading, and DLPack knows no read-only "
+                f"{self.turns.what} is open for reading, and DLPack knows no read-only "
                 "memory; use access(write=True)"
             )
         return self.as_array()
@@ -164,13 +126,6 @@ class _Access(BufferAccess):
     def _check_range(self, offset: int, size: int) -> None:
         if whole_number(offset, "offset") + size > self._buffer.size:
             raise BufferRangeError(
-                f"{self._buffer.turns.what}: {size} bytes from {offset} on reach beyond its "
+                f"{self.turns.what}: {size} bytes from {offset} on reach beyond its "
                 f"{self._buffer.size} bytes; pass less, or make it larger"
-            )
-
-    def _check(self) -> None:
-        self._buffer.turns.check_open()
-        if self.is_over:
-            raise TextureAccessError(
-                f"{self._buffer.turns.what} is used after its access; open another access()"
             )
