@@ -171,7 +171,9 @@ def test_a_frame_may_be_read_while_its_publisher_dies(manager: HostTextureShareM
                     read(subscriber)
 
 
-@pytest.mark.parametrize("point", ["forked", "forked with a client"])
+@pytest.mark.parametrize(
+    "point", ["forked", "forked with a client", "forked with a client at the door"]
+)
 def test_a_publisher_whose_child_lives_on(manager: HostTextureShareManager, point: str) -> None:
     """The child has copies of everything; its parent is missed all the same."""
     with running("publisher", "stream", point) as process:

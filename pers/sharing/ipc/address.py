@@ -21,7 +21,7 @@ import attrs
 
 from pers.errors import OperationNotSupportedError, ShareError, ValidationError
 from pers.sharing.ipc.credentials import user_number
-from pers.sharing.ipc.forks import abandon_in_children
+from pers.sharing.ipc.forks import abandon_in_children, no_forks
 from pers.sharing.ipc.wire import NAME
 
 if sys.platform != "win32":
@@ -186,20 +186,24 @@ class Claim:
         check_system()
         self.address = address
         end = time.monotonic_ns() + CLAIM_NS
-        while (lock := _try_lock(address, create=True)) is None:
+        while not self._try_take(create=True):
             if time.monotonic_ns() > end:
                 raise ShareError(
                     f"a stream named {address.name!r} is being published already; "
                     "close its publisher, or choose another name"
                 )
             time.sleep(0.001)
-        self._take(lock)
 
-    def _take(self, lock: int) -> None:
-        self._lock = lock
-        self._socket: socket.socket | None = None
-        abandon_in_children(self)
+    def _try_take(self, *, create: bool) -> bool:
+        with no_forks:
+            lock = _try_lock(self.address, create=create)
+            if lock is None:
+                return False
+            self._lock = lock
+            self._socket: socket.socket | None = None
+            abandon_in_children(self)
         self._remove(self.address.socket_path)
+        return True
 
     @classmethod
     def try_now(cls, address: Address) -> Claim | None:
@@ -208,28 +212,25 @@ class Claim:
         Raises:
             FileNotFoundError: Nobody has.
         """
-        lock = _try_lock(address, create=False)
-        if lock is None:
-            return None
         claim = cls.__new__(cls)
         claim.address = address
-        claim._take(lock)
-        return claim
+        return claim if claim._try_take(create=False) else None
 
     def listen(self, backlog: int) -> socket.socket:
         """Return the listening socket, non-blocking; it is closed with the claim."""
         folder = open_folder(self.address.folder, self.address.uid)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
+            with no_forks:
+                self._socket = listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             listener.setblocking(False)
             listener.bind(_short_path(folder, self.address.socket_path))
             listener.listen(backlog)
         except BaseException:
-            listener.close()
+            if self._socket is not None:
+                self._socket.close()
             raise
         finally:
             os.close(folder)
-        self._socket = listener
         return listener
 
     def close(self) -> None:

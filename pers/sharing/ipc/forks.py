@@ -7,10 +7,17 @@ Without this, a publisher that dies is not missed as long as a child of its own 
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from typing import Protocol
 
-__all__ = ["abandon_in_children"]
+__all__ = ["abandon_in_children", "no_forks"]
+
+no_forks = threading.RLock()
+"""Held by who opens a descriptor, until `abandon_in_children` knows it; forks wait meanwhile.
+
+Never for something that may block.
+"""
 
 
 class Abandonable(Protocol):
@@ -29,9 +36,12 @@ def abandon_in_children(thing: Abandonable) -> None:
 
 
 def _abandon_all() -> None:
+    no_forks.release()
     for thing in list(_all):
         thing.abandon()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_abandon_all)
+    os.register_at_fork(
+        before=no_forks.acquire, after_in_parent=no_forks.release, after_in_child=_abandon_all
+    )

@@ -27,6 +27,7 @@ from pers.sharing.ipc.credentials import (
     read_credentials,
 )
 from pers.sharing.ipc.dialogue import PublisherSide
+from pers.sharing.ipc.forks import no_forks
 from pers.sharing.ipc.wire import Bye, Done, Failure, FailureCode, Frame, Hello, Message
 
 __all__ = ["Client", "Listener", "ListenerSettings", "RefusedError", "Service"]
@@ -239,7 +240,9 @@ class Listener:
 
     def _accept(self) -> None:
         try:
-            connection, _ = self._socket.accept()
+            with no_forks:
+                connection, _ = self._socket.accept()
+                channel = Channel(connection)
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError as error:  # too many open files, say
@@ -247,15 +250,14 @@ class Listener:
             time.sleep(0.02)
             return
         with contextlib.ExitStack() as undo:
-            undo.callback(connection.close)
+            undo.callback(channel.close)
             credentials = self._settings.credentials(connection)
-            channel = Channel(connection, f"subscriber {credentials.pid}")
+            channel.peer = f"subscriber {credentials.pid}"
             refusal = self._refusal(credentials)
             if refusal is not None:
                 log.warning("%s was refused: %s", channel.peer, refusal)
                 with contextlib.suppress(PeerLostError):
                     channel.put(Failure(refusal.code, str(refusal)[:120]))
-                channel.close()
                 return
             deadline = time.monotonic_ns() + self._settings.handshake_ns
             client = Client(channel, credentials, deadline)

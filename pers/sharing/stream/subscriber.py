@@ -32,6 +32,7 @@ from pers.sharing.ipc.address import Address, check_system
 from pers.sharing.ipc.channel import Channel
 from pers.sharing.ipc.credentials import check_peer, read_credentials
 from pers.sharing.ipc.dialogue import SubscriberSide
+from pers.sharing.ipc.forks import no_forks
 from pers.sharing.ipc.wire import (
     POLICIES,
     Bye,
@@ -399,14 +400,20 @@ class _Session:
 
     @classmethod
     def _connect(cls, address: Address, end_ns: int) -> Channel | None:
-        connection = address.connect()
-        for _ in Naps(end_ns - time.monotonic_ns()) if connection is None else ():
-            connection = address.connect()
-            if connection is not None:
+        channel = cls._try_connect(address)
+        for _ in Naps(end_ns - time.monotonic_ns()) if channel is None else ():
+            channel = cls._try_connect(address)
+            if channel is not None:
                 break
-        if connection is None:
-            return None
-        channel = Channel(connection, f"the publisher of {address.name!r}")
+        return channel
+
+    @staticmethod
+    def _try_connect(address: Address) -> Channel | None:
+        with no_forks:
+            connection = address.connect()
+            if connection is None:
+                return None
+            channel = Channel(connection, f"the publisher of {address.name!r}")
         try:
             check_peer(read_credentials(connection), {address.uid})
         except BaseException:

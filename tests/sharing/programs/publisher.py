@@ -11,9 +11,13 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from typing import Any
+from unittest.mock import patch
 
 from pers import HostTextureShareManager, TextureFormat
+from pers.sharing.ipc import listener
 from pers.sharing.ipc.address import Claim
+from pers.sharing.ipc.channel import Channel
 from pers.sharing.ipc.listener import Client, Listener
 from pers.sharing.ipc.wire import Bye, Frame, Textures
 from pers.sharing.stream import StreamFrame, TexturePublisher
@@ -31,6 +35,7 @@ from tests.sharing.support import describe, picture
 
 SMALL, LARGE = describe(8, 4), describe(32, 16, TextureFormat.R16_UINT)
 LAST = 3
+HAS_FORKED = threading.Event()
 
 # From the start on.
 EARLY: dict[str, Callable[[], None]] = {
@@ -67,6 +72,8 @@ def main() -> None:
         print("publishing", flush=True)
         if point == "forked":
             fork()
+        if point == "forked with a client at the door":
+            patch.object(listener, "Channel", ForkedAtTheDoor).start()
         ended = threading.Event()
         threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
         while not ended.is_set():
@@ -76,6 +83,7 @@ def main() -> None:
             if publisher.stats.frames == LAST and point.startswith("forked"):
                 if point == "forked with a client":
                     fork()
+                HAS_FORKED.wait(20)
                 die()
             if publisher.stats.frames == LAST - 1 and point in LATE:
                 LATE[point]()
@@ -85,6 +93,15 @@ def main() -> None:
                     publisher.close()
             with publisher.next_frame() as frame:
                 write(frame, point if frame.number == LAST else "")
+
+
+class ForkedAtTheDoor(Channel):
+    """Another thread forks when a client was accepted and before its connection is known."""
+
+    def __init__(self, *arguments: Any) -> None:
+        threading.Thread(target=fork).start()
+        time.sleep(0.2)
+        super().__init__(*arguments)
 
 
 def fork() -> None:
@@ -97,6 +114,7 @@ def fork() -> None:
         while True:
             time.sleep(1)
     print(child, flush=True)
+    HAS_FORKED.set()
 
 
 def write(frame: StreamFrame, point: str) -> None:
