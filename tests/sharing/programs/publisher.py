@@ -65,6 +65,8 @@ def main() -> None:
     name, point = [*sys.argv[1:], ""][:2]
     if point in EARLY:
         EARLY[point]()
+    if point == "forked with a client at the door":
+        patch.object(listener, "Channel", ForkedAtTheDoor).start()
     with (
         HostTextureShareManager() as manager,
         TexturePublisher(name, SMALL, manager, timeout_ns=20_000_000_000) as publisher,
@@ -72,8 +74,6 @@ def main() -> None:
         print("publishing", flush=True)
         if point == "forked":
             fork()
-        if point == "forked with a client at the door":
-            patch.object(listener, "Channel", ForkedAtTheDoor).start()
         ended = threading.Event()
         threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
         while not ended.is_set():
@@ -83,7 +83,7 @@ def main() -> None:
             if publisher.stats.frames == LAST and point.startswith("forked"):
                 if point == "forked with a client":
                     fork()
-                HAS_FORKED.wait(20)
+                assert HAS_FORKED.wait(20)
                 die()
             if publisher.stats.frames == LAST - 1 and point in LATE:
                 LATE[point]()
