@@ -285,7 +285,7 @@ class StagingBelt:
             self._memory.lose()
 
     def _submit(self) -> Submission:
-        return self._device.submit_from(self)
+        return self._queue.submit_from(self)
 
     # One upload.
 

@@ -194,6 +194,8 @@ class StagingMemory:
 
     def submitted(self) -> None:
         """Ask for the maps of chunks that were submitted, and give back idle ones."""
+        if not self.grows:
+            return  # there never was a chunk, as where all uploads are small
         self._close_if_closed()
         for chunk in self._chunks.busy_blocks:
             if not chunk.writers and not chunk.buffer.usage_tag.is_recorded:

@@ -708,29 +708,43 @@ class RenderQueue(IRenderQueue):
             checked.append(each)
         if len(checked) > 1 and len(set(checked)) != len(checked):
             raise ValidationError("submit: a command buffer comes twice; record it twice")
+        return self._hand_over(checked)
+
+    def _hand_over(self, command_buffers: list[CommandBuffer]) -> Submission:
+        """Submit command buffers, and before them what the belt holds back."""
+        device = self._device
         belt = device.belt
         with self.lock:
             if device.closed:
                 device.check_alive("submit")
             # In the same submit, since each one costs more than a small upload.
             uploads = belt.take_pending() if belt.is_waiting else None
-            first: list[CommandBuffer] = [] if uploads is None else [cast("Any", uploads)]
-            held: list[Guard] = []
-            try:
-                try:
-                    self._acquire(checked, held)
-                except PersError:
-                    if first:
-                        self._acquire(first, held)
-                        belt.submitted(self._submit(first))
-                    raise
-                self._acquire(first, held)
-                submission = self._submit([*first, *checked] if first else checked)
-            finally:
-                for guard in held:
-                    guard.lock.release()
-            device.belt.submitted(submission)
+            if uploads is None and not command_buffers:
+                submission = self._submit(command_buffers)
+            else:
+                first = [] if uploads is None else [cast("CommandBuffer", uploads)]
+                submission = self._submit_used(first, command_buffers)
+            belt.submitted(submission)
             return submission
+
+    def _submit_used(
+        self, uploads: list[CommandBuffer], command_buffers: list[CommandBuffer]
+    ) -> Submission:
+        """Submit both while other threads are kept away from what they use."""
+        held: list[Guard] = []
+        try:
+            try:
+                self._acquire(command_buffers, held)
+            except PersError:
+                if uploads:
+                    self._acquire(uploads, held)
+                    self._device.belt.submitted(self._submit(uploads))
+                raise
+            self._acquire(uploads, held)
+            return self._submit([*uploads, *command_buffers])
+        finally:
+            for guard in held:
+                guard.lock.release()
 
     def write_buffer(self, buffer: IBuffer, offset: int, data: Any) -> None:
         device = self._device
@@ -800,12 +814,12 @@ class RenderQueue(IRenderQueue):
             device.native.write_texture(place, np.ascontiguousarray(data), size)
 
     def on_work_done(self) -> Submission:
-        return self.submit([])
+        return self._hand_over([])
 
     def submit_from(self, belt: StagingBelt) -> Submission:
         """Submit what a belt holds back, if anything."""
         if belt is self._device.belt:
-            return self.submit([])  # every submit takes it
+            return self._hand_over([])  # every submit takes it
         with self.lock:  # or a later upload of another thread could be submitted in between
             pending = belt.take_pending()
             submission = self.submit([] if pending is None else [pending])
