@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar, cast
 
 import attrs
@@ -58,7 +58,7 @@ from pers.graphics.interfaces import (
     IShaderModule,
     ISurface,
 )
-from pers.graphics.native import BoundBuffer, NativeDevice, Targets
+from pers.graphics.native import BoundBuffer, NativeDevice, Targets, TexturePlace
 from pers.graphics.passes import RenderBundleEncoder
 from pers.graphics.resources import (
     BindGroup,
@@ -68,6 +68,7 @@ from pers.graphics.resources import (
     Sampler,
     ShaderModule,
     Texture,
+    check_fit,
     owned,
     owned_buffer,
 )
@@ -82,6 +83,7 @@ from pers.graphics.types import (
     DeviceLimits,
     DeviceLostInfo,
     RenderPipelineDescriptor,
+    RenderTarget,
     SamplerDescriptor,
     TextureDescriptor,
     check_sample_count,
@@ -297,15 +299,19 @@ class RenderDevice(IRenderDevice):
 
         def make(
             texture_format: TextureFormat, part: str, usage: TextureUsage, samples: int
-        ) -> Texture:
+        ) -> TexturePlace:
             name = f"{label} {part}".strip()
-            return self._texture(
-                TextureDescriptor(width, height, texture_format, usage, name, sample_count=samples)
+            return TexturePlace(
+                self._texture(
+                    TextureDescriptor(
+                        width, height, texture_format, usage, name, sample_count=samples
+                    )
+                )
             )
 
         formats = targets.color_formats
         colors = tuple(make(f, f"color {i}", readable, 1) for i, f in enumerate(formats))
-        multisampled: tuple[Texture, ...] = ()
+        multisampled: tuple[TexturePlace, ...] = ()
         if sample_count != 1:
             multisampled = tuple(
                 make(f, f"samples {i}", TextureUsage.RENDER_ATTACHMENT, sample_count)
@@ -317,7 +323,36 @@ class RenderDevice(IRenderDevice):
             if sample_count == 1:
                 usage |= TextureUsage.COPY_SRC
             depth = make(targets.depth_format, "depth", usage, sample_count)
-        return FrameBuffer(colors, depth, multisampled, label)
+        return FrameBuffer(colors, depth, multisampled, label, owns_textures=True)
+
+    def create_frame_buffer_from(
+        self,
+        colors: Sequence[ITexture | RenderTarget],
+        depth: ITexture | RenderTarget | None = None,
+        *,
+        multisampled: Sequence[ITexture | RenderTarget] = (),
+        label: str = "",
+    ) -> IFrameBuffer:
+        call = f"create_frame_buffer_from {label!r}"
+        self.check_alive(call)
+        kept = tuple(self._render_targets(colors, f"{call}: colors"))
+        drawn = tuple(self._render_targets(multisampled, f"{call}: multisampled"))
+        depths = () if depth is None else tuple(self._render_targets([depth], f"{call}: depth"))
+        depth_format = depths[0].texture.format if depths else None
+        self._targets(call, [place.texture.format for place in kept], depth_format, 1)
+        check_fit(kept, drawn, depths, call)
+        return FrameBuffer(kept, depths[0] if depths else None, drawn, label)
+
+    def _render_targets(
+        self, targets: Sequence[ITexture | RenderTarget], call: str
+    ) -> Iterator[TexturePlace]:
+        """Check things to draw to, each for itself."""
+        for target in items_of(targets, call):
+            one = target if isinstance(target, RenderTarget) else RenderTarget(target)
+            texture = owned(one.texture, Texture, self, call)
+            texture.check_usable(call)
+            texture.check_usage(TextureUsage.RENDER_ATTACHMENT, call)
+            yield TexturePlace(texture, one.mip_level, (0, 0, one.layer))
 
     def create_query_set(
         self, kind: Literal["occlusion", "timestamp"], count: int, *, label: str = ""

@@ -28,6 +28,7 @@ from pers.graphics.types import (
     IndexFormat,
     PresentMode,
     RenderPipelineDescriptor,
+    RenderTarget,
     SamplerDescriptor,
     TextureDescriptor,
 )
@@ -739,6 +740,32 @@ class IRenderDevice(ABC):
         label: str = "",
     ) -> IFrameBuffer:
         """Make textures to draw to. The colours can be copied and bound to shaders."""
+
+    @abstractmethod
+    def create_frame_buffer_from(
+        self,
+        colors: Sequence[ITexture | RenderTarget],
+        depth: ITexture | RenderTarget | None = None,
+        *,
+        multisampled: Sequence[ITexture | RenderTarget] = (),
+        label: str = "",
+    ) -> IFrameBuffer:
+        """Draw to textures that exist: shared ones, a cube's faces, mip levels.
+
+        They stay the caller's, so the frame buffer's `destroy` does nothing. All have the same
+        size, each the usage RENDER_ATTACHMENT, and none comes twice (WebGPU §17.1.1).
+
+        Args:
+            colors: The colour targets, single-sampled. A texture stands for its first layer and
+                mip level.
+            depth: The depth target, with as many samples as are drawn.
+            multisampled: One for each colour, of its format: what passes draw to, and resolve into
+                `colors` at their end.
+            label: A name for error messages.
+
+        Raises:
+            ValidationError: They do not fit together, or one cannot be drawn to.
+        """
 
     @abstractmethod
     def create_query_set(

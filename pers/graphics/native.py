@@ -93,8 +93,14 @@ class TexturePlace:
     """A checked place in a texture."""
 
     texture: Texture
-    mip_level: int
-    origin: tuple[int, int, int]
+    mip_level: int = 0
+    origin: tuple[int, int, int] = (0, 0, 0)
+
+    @property
+    def level_size(self) -> tuple[int, int]:
+        """Width and height of the mip level."""
+        texture = self.texture
+        return max(texture.width >> self.mip_level, 1), max(texture.height >> self.mip_level, 1)
 
 
 @attrs.define(eq=False)
@@ -102,13 +108,14 @@ class Attachments:
     """What render passes draw to; one for each frame buffer.
 
     Attributes:
-        colors: The textures drawn to, each with the one it is resolved to (None for one sample).
+        colors: What is drawn to, each with what it is resolved to (None for one sample). All are
+            one layer of one mip level.
         depth: The depth target.
         prepared: What the backend keeps with them, for the next pass.
     """
 
-    colors: tuple[tuple[Texture, Texture | None], ...]
-    depth: Texture | None
+    colors: tuple[tuple[TexturePlace, TexturePlace | None], ...]
+    depth: TexturePlace | None
     prepared: Any = None
 
 

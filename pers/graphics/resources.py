@@ -24,6 +24,7 @@ from pers.graphics.native import (
     NativeBindGroup,
     NativeTexture,
     Targets,
+    TexturePlace,
 )
 from pers.graphics.types import BindGroupLayout, TextureDescriptor
 from pers.textures import ITexture, TextureFormat, TextureUsage
@@ -339,30 +340,75 @@ class Texture(DeviceObject, ITexture):
         return f"<Texture {self.label!r}: {self.width}x{self.height} {self.format.value}>"
 
 
+def check_fit(
+    colors: Sequence[TexturePlace],
+    multisampled: Sequence[TexturePlace],
+    depths: Sequence[TexturePlace],
+    call: str,
+) -> None:
+    """Raise `ValidationError` unless a pass can draw to all of them (WebGPU §17.1.1)."""
+    for color in colors:
+        if color.texture.sample_count != 1:
+            raise ValidationError(
+                f"{call}: {color.texture.name} has {color.texture.sample_count} samples; colors "
+                "have one, so pass it as multisampled and a single-sampled one as color"
+            )
+    if multisampled and [
+        (place.texture.format, place.texture.sample_count > 1) for place in multisampled
+    ] != [(place.texture.format, True) for place in colors]:
+        raise ValidationError(
+            f"{call}: multisampled takes one texture with 4 samples for each color, of its format"
+        )
+    drawn = multisampled or colors or depths
+    for depth in depths:
+        if depth.texture.sample_count != drawn[0].texture.sample_count:
+            raise ValidationError(
+                f"{call}: {depth.texture.name} has {depth.texture.sample_count} samples, but "
+                f"{drawn[0].texture.sample_count} are drawn; both must be the same"
+            )
+    places = [*colors, *multisampled, *depths]
+    for place in places:
+        if place.level_size != places[0].level_size:
+            width, height = place.level_size
+            raise ValidationError(
+                f"{call}: {place.texture.name} is {width}x{height} there, not "
+                f"{'x'.join(map(str, places[0].level_size))} as the others; draw in two passes"
+            )
+    if len(set(places)) != len(places):
+        raise ValidationError(
+            f"{call}: a layer of a texture comes twice; draw to another, or in two passes"
+        )
+
+
 class FrameBuffer(IFrameBuffer):
     """Colour and depth targets."""
 
     def __init__(
         self,
-        colors: tuple[Texture, ...],
-        depth: Texture | None = None,
-        multisampled: tuple[Texture, ...] = (),
+        colors: tuple[TexturePlace, ...],
+        depth: TexturePlace | None = None,
+        multisampled: tuple[TexturePlace, ...] = (),
         label: str = "",
+        *,
+        owns_textures: bool = False,
     ) -> None:
         """Not called by users.
 
         Args:
-            colors: Single-sampled colour textures.
-            depth: The depth texture, with as many samples as are drawn.
+            colors: Single-sampled colours. Each place is one layer of one mip level.
+            depth: The depth target, with as many samples as are drawn.
             multisampled: What is drawn to and resolved into `colors`; empty for one sample.
             label: A name for error messages.
+            owns_textures: Whether `destroy` destroys them.
         """
-        self._colors = colors
-        self._depth = depth
-        self._sample_count = multisampled[0].sample_count if multisampled else 1
+        places = (*colors, *multisampled, *(() if depth is None else (depth,)))
+        self._colors = tuple(place.texture for place in colors)
+        self._depth = None if depth is None else depth.texture
+        self._size: tuple[int, int] = places[0].level_size
+        self._sample_count: int = places[-1].texture.sample_count
+        self._owns_textures = owns_textures
         self.label = label
-        depths = () if depth is None else (depth,)
-        self.textures: tuple[Texture, ...] = (*colors, *multisampled, *depths)
+        self.textures: tuple[Texture, ...] = tuple(place.texture for place in places)
         """All textures that a pass touches."""
         self.targets = Targets(self.color_formats, self.depth_format, self._sample_count)
         """The formats a bundle has to be made for."""
@@ -373,11 +419,11 @@ class FrameBuffer(IFrameBuffer):
 
     @property
     def width(self) -> int:
-        return self.textures[0].width
+        return self._size[0]
 
     @property
     def height(self) -> int:
-        return self.textures[0].height
+        return self._size[1]
 
     @property
     def sample_count(self) -> int:
@@ -392,8 +438,9 @@ class FrameBuffer(IFrameBuffer):
         return self._depth
 
     def destroy(self) -> None:
-        for texture in self.textures:
-            texture.destroy()
+        if self._owns_textures:
+            for texture in self.textures:
+                texture.destroy()
 
     def __repr__(self) -> str:
         formats = ", ".join(texture_format.value for texture_format in self.color_formats)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pers._checks import items_of, whole_number
 from pers.buffers.interfaces import IBuffer
 from pers.errors import ValidationError
-from pers.textures import TextureFormat, TextureUsage
+from pers.textures import ITexture, TextureFormat, TextureUsage
 
 __all__ = [
     "AddressMode",
@@ -34,6 +34,7 @@ __all__ = [
     "IndexFormat",
     "PresentMode",
     "RenderPipelineDescriptor",
+    "RenderTarget",
     "SamplerDescriptor",
     "ShaderStage",
     "StepMode",
@@ -223,6 +224,32 @@ class TextureDescriptor:
             raise ValidationError(
                 f"texture {self.label!r}: {self.width}x{self.height} has at most "
                 f"{max(self.width, self.height).bit_length()} mip levels, not {self.mip_levels}"
+            )
+
+
+@attrs.frozen
+class RenderTarget:
+    """One layer of one mip level of a texture, to draw to.
+
+    Attributes:
+        texture: The texture; it needs the usage RENDER_ATTACHMENT.
+        mip_level: Which of its mip levels.
+        layer: Which of its array layers.
+
+    Raises:
+        ValidationError: A value is of the wrong type, or the texture has no such level or layer.
+    """
+
+    texture: ITexture = attrs.field(validator=_of(ITexture))
+    mip_level: int = attrs.field(default=0, validator=_not_negative)
+    layer: int = attrs.field(default=0, validator=_not_negative)
+
+    def __attrs_post_init__(self) -> None:
+        levels, layers = self.texture.mip_levels, self.texture.layers
+        if self.mip_level >= levels or self.layer >= layers:
+            raise ValidationError(
+                f"texture {self.texture.label!r} has {levels} mip levels and {layers} layers; "
+                f"there is no level {self.mip_level}, layer {self.layer} to draw to"
             )
 
 

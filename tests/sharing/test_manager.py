@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 
@@ -18,11 +19,14 @@ from pers import (
     HostTextureHandle,
     HostTextureShareManager,
     InvalidTextureHandleError,
+    IRenderDevice,
     OperationNotSupportedError,
     PersError,
+    RenderTarget,
     TextureAccessError,
     TextureFormat,
     TextureShareManager,
+    TextureUsage,
     ValidationError,
     WaitTimeoutError,
     open_device,
@@ -595,6 +599,34 @@ def test_threads(two: Any) -> None:
     for thread in threads:
         thread.join()
     assert problems == []
+
+
+# --- A render device's own textures ---------------------------------------------------------------
+
+
+def test_a_pass_draws_to_a_shared_texture(device: IRenderDevice) -> None:
+    """To each layer of each level, and the other side sees just what was drawn in the access."""
+    descriptor = attrs.evolve(
+        describe(8, 8, layers=2, mip_levels=2),
+        usage=TextureUsage.RENDER_ATTACHMENT | TextureUsage.COPY_SRC,
+    )
+    with open_share_manager(device) as here, HostTextureShareManager() as there:
+        texture = here.create_shareable_texture(descriptor)
+        with here.export_texture(texture) as handle:
+            other = there.import_texture(handle, descriptor)
+        with texture.access(write=True) as view:
+            encoder = device.create_command_encoder("shades")
+            for level, layer in ((0, 0), (0, 1), (1, 1)):
+                place = RenderTarget(view.native_handle, level, layer)
+                frame = device.create_frame_buffer_from([place])
+                with encoder.begin_render_pass(frame, clear_color=(layer, level, 1.0, 1.0)):
+                    pass
+            device.queue.submit([encoder.finish()])
+        with other.access() as view:
+            assert (view.download() == (0, 0, 255, 255)).all()
+            assert (view.download(layer=1) == (255, 0, 255, 255)).all()
+            assert (view.download(layer=1, mip_level=1) == (255, 255, 255, 255)).all()
+            assert not view.download(mip_level=1).any()
 
 
 # --- Which manager --------------------------------------------------------------------------------

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from pers.backends.null.buffers import NullBuffer
 from pers.backends.null.live import LiveObjects, NullObject
 from pers.backends.null.objects import NullBindGroup, NullComputePipeline, NullRenderPipeline
 from pers.backends.null.pixels import color_bytes, depth_bytes
 from pers.backends.null.tape import Tape
-from pers.backends.null.textures import fill, native_texture
+from pers.backends.null.textures import Bytes, fill, native_texture
 from pers.graphics.native import (
     Attachments,
     NativeComputePass,
     NativeRenderCommands,
     NativeRenderPass,
     Targets,
+    TexturePlace,
 )
 from pers.graphics.passes import uint32
 from pers.graphics.types import IndexFormat
-
-if TYPE_CHECKING:
-    from pers.graphics.resources import Texture
 
 _UNLIMITED = 2**64
 
@@ -169,20 +166,20 @@ class NullRenderPass(NullDraws, NativeRenderPass):
         clear_depth: float | None,
         name: str,
     ) -> None:
-        colors = [texture for texture, _ in attachments.colors]
+        colors = [place for place, _ in attachments.colors]
         depth = attachments.depth
         first = colors[0] if colors else depth
         assert first is not None  # the front end makes no frame buffer without a texture
-        formats = tuple(texture.format for texture in colors)
-        targets = Targets(formats, None if depth is None else depth.format, first.sample_count)
-        super().__init__(tape, targets, name)
-        self._extent = (first.width, first.height)
-        self._resolves = [(texture, goal) for texture, goal in attachments.colors if goal]
+        formats = tuple(place.texture.format for place in colors)
+        depth_format = None if depth is None else depth.texture.format
+        super().__init__(tape, Targets(formats, depth_format, first.texture.sample_count), name)
+        self._extent = first.level_size
+        self._resolves = [(place, goal) for place, goal in attachments.colors if goal]
         if clear_color is not None:
-            for texture in colors:
-                self._fill(texture, color_bytes(texture.format, clear_color))
+            for place in colors:
+                self._fill(place, color_bytes(place.texture.format, clear_color))
         if depth is not None and clear_depth is not None:
-            pixel = depth_bytes(depth.format, clear_depth)
+            pixel = depth_bytes(depth.texture.format, clear_depth)
             if pixel is not None:
                 self._fill(depth, pixel)
 
@@ -224,21 +221,26 @@ class NullRenderPass(NullDraws, NativeRenderPass):
 
     def end(self) -> None:
         self._tape.counters.render_passes += 1
-        for texture, goal in self._resolves:
-            self._resolve(texture, goal)
+        for place, goal in self._resolves:
+            self._resolve(place, goal)
 
-    def _fill(self, texture: Texture, pixel: bytes) -> None:
-        level = native_texture(texture).level(0)
-        self._tape.commands.append(lambda: fill(level, pixel))
+    def _fill(self, place: TexturePlace, pixel: bytes) -> None:
+        pixels = _pixels(place)
+        self._tape.commands.append(lambda: fill(pixels, pixel))
 
-    def _resolve(self, texture: Texture, goal: Texture | None) -> None:
-        assert goal is not None
-        source, target = native_texture(texture).level(0), native_texture(goal).level(0)
+    def _resolve(self, place: TexturePlace, goal: TexturePlace) -> None:
+        source, target = _pixels(place), _pixels(goal)
 
         def resolve() -> None:
             target[...] = source
 
         self._tape.commands.append(resolve)
+
+
+def _pixels(place: TexturePlace) -> Bytes:
+    """Return the layer that a pass draws to."""
+    pixels: Bytes = native_texture(place.texture).level(place.mip_level)[place.origin[2]]
+    return pixels
 
 
 class NullComputePass(NativeComputePass):

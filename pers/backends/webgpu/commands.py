@@ -184,14 +184,17 @@ class _PassDescriptor:
     """
 
     def __init__(self, attachments: Attachments) -> None:
-        textures = [texture for pair in attachments.colors for texture in pair if texture]
+        places = [place for pair in attachments.colors for place in pair if place]
         if attachments.depth is not None:
-            textures.append(attachments.depth)
-        natives = {texture: native_texture(texture) for texture in textures}
+            places.append(attachments.depth)
+        natives = {place: native_texture(place.texture) for place in places}
         self.is_lasting = all(native.is_owned for native in natives.values())
         """Whether it can be used again. What belongs to a window has to be let go of at once."""
         self._lock = threading.Lock()
-        self._views = {texture: native.view() for texture, native in natives.items()}
+        self._views = {
+            place: native.layer_view(place.mip_level, place.origin[2])
+            for place, native in natives.items()
+        }
         self._colors = new(_COLORS, len(attachments.colors))
         for color, (drawn, resolved) in zip(self._colors, attachments.colors, strict=True):
             color.view = self._views[drawn].internal
@@ -204,8 +207,9 @@ class _PassDescriptor:
         if attachments.depth is not None:
             self._depth = new(_DEPTH)
             self._depth.view = self._views[attachments.depth].internal
-            self._has_depth = attachments.depth.format.value != "stencil8"
-            self._has_stencil = "stencil" in attachments.depth.format.value
+            depth_format = attachments.depth.texture.format.value
+            self._has_depth = depth_format != "stencil8"
+            self._has_stencil = "stencil" in depth_format
         self._struct = new(
             _RENDER_PASS, (NULL, (NULL, 0), len(self._colors), self._colors, self._depth)
         )

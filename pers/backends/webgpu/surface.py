@@ -11,6 +11,7 @@ from pers._checks import whole_number
 from pers.backends.webgpu._ffi import ffi, lib, logger
 from pers.errors import BackendUnavailableError, ValidationError
 from pers.graphics.interfaces import IFrameBuffer, ISurface
+from pers.graphics.native import TexturePlace
 from pers.graphics.resources import FrameBuffer, Texture
 from pers.graphics.types import PresentMode, TextureDescriptor
 from pers.textures import TextureFormat, TextureUsage
@@ -133,11 +134,12 @@ class WebGPUSurface(ISurface):
         )
         color = Texture(self._device, descriptor, WindowTexture(texture))
         extra = self._sized_extra(width, height)
+        colors = (TexturePlace(color),)
         if extra is None:
-            return FrameBuffer((color,), label="window")
-        depth = extra.textures[-1] if self._depth_format is not None else None
-        samples = extra.textures[:1] if self._sample_count > 1 else ()
-        return FrameBuffer((color,), depth, samples, "window")
+            return FrameBuffer(colors, label="window")
+        depth = TexturePlace(extra.textures[-1]) if self._depth_format is not None else None
+        samples = (TexturePlace(extra.textures[0]),) if self._sample_count > 1 else ()
+        return FrameBuffer(colors, depth, samples, "window")
 
     def _sized_extra(self, width: int, height: int) -> FrameBuffer | None:
         """Return depth and multisampled textures of the window's size, if there are to be any."""
@@ -145,7 +147,7 @@ class WebGPUSurface(ISurface):
             return None
         if self._extra is None or (self._extra.width, self._extra.height) != (width, height):
 
-            def make(texture_format: TextureFormat, part: str) -> Texture:
+            def make(texture_format: TextureFormat, part: str) -> TexturePlace:
                 texture = self._device.create_texture(
                     TextureDescriptor(
                         width,
@@ -157,7 +159,7 @@ class WebGPUSurface(ISurface):
                     )
                 )
                 assert isinstance(texture, Texture)
-                return texture
+                return TexturePlace(texture)
 
             colors = (make(self._format, "samples"),) if self._sample_count > 1 else ()
             depth = None if self._depth_format is None else make(self._depth_format, "depth")

@@ -15,6 +15,7 @@ from pers.graphics.types import TextureDescriptor
 from pers.textures import TextureFormat
 
 _DESCRIPTOR = ffi.typeof("WGPUTextureDescriptor *")
+_VIEW = ffi.typeof("WGPUTextureViewDescriptor *")
 _DIMENSION = lib.WGPUTextureDimension_2D
 _FORMATS = {each: enummap[f"TextureFormat.{each.value}"] for each in TextureFormat}
 
@@ -23,7 +24,7 @@ _create_view = checked(lib.wgpuTextureCreateView, lib.wgpuTextureViewRelease)
 
 
 class WebGPUView(Owned):
-    """A `WGPUTextureView` of a whole texture."""
+    """A `WGPUTextureView`."""
 
     _release = lib.wgpuTextureViewRelease
 
@@ -39,7 +40,11 @@ class WebGPUTexture(NativeTexture):
 
     @abstractmethod
     def view(self) -> WebGPUView:
-        """Return the texture as passes and shaders see it."""
+        """Return the whole texture as shaders see it."""
+
+    @abstractmethod
+    def layer_view(self, mip_level: int, layer: int) -> WebGPUView:
+        """Return one layer of one mip level as passes see it."""
 
 
 class DeviceTexture(Owned, WebGPUTexture):
@@ -84,6 +89,19 @@ class DeviceTexture(Owned, WebGPUTexture):
             self._view = WebGPUView(_create_view(self.internal, NULL))
         return self._view
 
+    def layer_view(self, mip_level: int, layer: int) -> WebGPUView:
+        descriptor = self._descriptor
+        if descriptor.mip_levels == descriptor.layers == 1:
+            return self.view()
+        one = new(_VIEW)
+        one.format = _FORMATS[descriptor.format]
+        one.dimension = lib.WGPUTextureViewDimension_2D
+        one.baseMipLevel, one.mipLevelCount = mip_level, 1
+        one.baseArrayLayer, one.arrayLayerCount = layer, 1
+        one.aspect = lib.WGPUTextureAspect_All
+        one.usage = lib.WGPUTextureUsage_RenderAttachment
+        return WebGPUView(_create_view(self.internal, one))
+
     def destroy(self) -> None:
         self._view = None
         if self.internal is not None:
@@ -105,6 +123,9 @@ class WindowTexture(WebGPUTexture):
 
     def view(self) -> WebGPUView:
         return WebGPUView(_create_view(self._texture._internal, NULL))
+
+    def layer_view(self, mip_level: int, layer: int) -> WebGPUView:
+        return self.view()  # it has one of each
 
     def destroy(self) -> None:
         """Nothing: the window destroys it."""
