@@ -15,7 +15,7 @@ import pers
 from pers import TextureDescriptor, TextureUsage
 
 FRAMES = 12
-USAGE = TextureUsage.COPY_SRC | TextureUsage.COPY_DST | TextureUsage.TEXTURE_BINDING
+USAGE = TextureUsage.RENDER_ATTACHMENT | TextureUsage.TEXTURE_BINDING
 PICTURE = TextureDescriptor(320, 240, "rgba8unorm", USAGE, label="picture")
 
 
@@ -30,7 +30,6 @@ def produce(name: str, backend: str) -> None:
         pers.open_share_manager(device) as manager,
         pers.TexturePublisher(name, PICTURE, manager) as publisher,
     ):
-        target = device.create_frame_buffer(PICTURE.width, PICTURE.height, [PICTURE.format])
         other = subprocess.Popen([sys.executable, __file__, "--consume", name])
         while publisher.stats.clients == 0 and other.poll() is None:
             time.sleep(0.01)
@@ -38,10 +37,10 @@ def produce(name: str, backend: str) -> None:
             red, green, blue, alpha = (value / 255 for value in color_of(number))
             # The texture is ours in the block; at its end the frame is published.
             with publisher.next_frame(timeout_ns=10_000_000_000) as frame:
+                target = device.create_frame_buffer_from([frame.view.native_handle])
                 encoder = device.create_command_encoder(f"frame {number}")
                 with encoder.begin_render_pass(target, clear_color=(red, green, blue, alpha)):
                     pass
-                encoder.copy_texture_to_texture(target.color_textures[0], frame.view.native_handle)
                 device.queue.submit([encoder.finish()])
         publisher.close()  # ends the other side's loop, after the last frame
         if other.wait(timeout=60) != 0:
