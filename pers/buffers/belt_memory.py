@@ -151,12 +151,9 @@ class StagingMemory:
         is_shared = nbytes * SHARES <= self._share
         size = self._share if is_shared else _chunk_size(nbytes)
         size = max(min(size, self.budget), align_up(nbytes, COPY_ALIGNMENT))
-        # Far too large ones only when there can be no better one.
-        chunk = self._chunks.find_free(nbytes, 4 * size)
-        if chunk is None and self._make_room(size):
-            chunk = self._grow(size)
-        if chunk is None:
-            chunk = self._chunks.find_free(nbytes)
+        chunk = self._find(nbytes, size)
+        if chunk is None and self._free_open():
+            chunk = self._find(nbytes, size)
         if chunk is None:
             return None
         waits = chunk.open()
@@ -208,9 +205,7 @@ class StagingMemory:
     def trim(self) -> None:
         """Give back all chunks that nobody uses."""
         self.recycle()
-        if not self._chunks.open_used:
-            self._chunks.close()
-            self._chunks.recycle(self._submits)
+        self._free_open()
         self._drop(self._chunks.drop_free(self.capacity))
 
     def lose(self) -> None:
@@ -223,6 +218,22 @@ class StagingMemory:
         chunk = self._chunks.open_block
         if chunk is not None and not chunk.is_open:
             self._chunks.close()
+
+    def _find(self, nbytes: int, size: int) -> StagingChunk | None:
+        """Return a free chunk for `nbytes`, a new one of `size` if need be; None if none can be."""
+        chunk = self._chunks.find_free(nbytes, 4 * size)
+        if chunk is None and self._make_room(size):
+            chunk = self._grow(size)
+        # Far too large ones only when there can be no better one.
+        return self._chunks.find_free(nbytes) if chunk is None else chunk
+
+    def _free_open(self) -> bool:
+        """Take back the open chunk; False when there is none, or somebody has a part of it."""
+        if self._chunks.open_block is None or self._chunks.open_used:
+            return False
+        self._chunks.close()
+        self._chunks.recycle(self._submits)
+        return True
 
     def _make_room(self, size: int) -> bool:
         """Give back free chunks until one of `size` fits into the budget; False if it cannot."""

@@ -625,6 +625,17 @@ def test_as_large_as_the_budget(device: IRenderDevice, make: Maker) -> None:
         assert belt.stats.capacity <= budget
 
 
+def test_after_commands_that_were_dropped(device: IRenderDevice, make: Maker) -> None:
+    """The chunk that small uploads share is there for a large one when nobody uses it any more."""
+    belt = StagingBelt(device, budget=CHUNK)
+    belt.upload(bytes(64), make.plain(64), encoder=device.create_command_encoder())
+    target, encoder = make.plain(CHUNK), device.create_command_encoder()
+    belt.upload(np.full(CHUNK // 4, 3, np.uint32), target, encoder=encoder)
+    device.queue.submit([encoder.finish()])
+    assert (contents(device, target).view(np.uint32) == 3).all()
+    assert (belt.stats.stalls, belt.stats.grows) == (0, 1)
+
+
 def test_waits_for_what_another_thread_recorded(device: IRenderDevice, make: Maker) -> None:
     """The whole budget is in commands of a thread that is about to submit them."""
     belt = StagingBelt(device, budget=CHUNK)
