@@ -361,7 +361,7 @@ class StagingBelt:
 
     def _parts(self, job: Job, encoder: ICommandEncoder | None) -> Iterator[Job]:
         """Cut a job into what is staged at a time."""
-        limit = min(PART, self._budget - self._budget % COPY_ALIGNMENT)
+        limit = min(PART, self._memory.budget)
         for part in job.parts(limit) if encoder is None else (job,):
             self._check_budget(part)
             yield part

@@ -98,7 +98,7 @@ class StagingMemory:
     """Chunks within a budget. Not thread-safe: the belt calls it under `lock`."""
 
     def __init__(self, factory: IBufferFactory, budget: int, lock: threading.RLock) -> None:
-        self.budget = budget
+        self.budget = budget - budget % COPY_ALIGNMENT
         self.waiting: list[threading.Thread] = []
         """Threads that wait for other threads to submit."""
         self.peak = self.grows = self.shrinks = 0

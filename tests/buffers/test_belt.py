@@ -616,9 +616,9 @@ def test_larger_than_the_budget(device: IRenderDevice, make: Maker) -> None:
 
 
 def test_as_large_as_the_budget(device: IRenderDevice, make: Maker) -> None:
-    for budget in (LARGE, LARGE + 12):
+    for budget in (LARGE, LARGE + 1, LARGE + 12, LARGE + 15):
         belt = StagingBelt(device, budget=budget)
-        target = make.plain(LARGE)
+        target = busy_target(device, make)
         belt.upload(large(6), target)
         belt.flush()
         assert (contents(device, target).view(np.uint32) == 6).all()
