@@ -363,6 +363,13 @@ class CommandEncoder(ICommandEncoder):
         info = place if isinstance(place, TexelCopyBufferInfo) else TexelCopyBufferInfo(place)
         core = self._buffer(info.buffer, usage, command)
         call = f"{self.name}: {command}"
+        samples = texture.texture.sample_count
+        if samples != 1:
+            raise ValidationError(
+                f"{call}: {texture.texture.name} has {samples} samples of each pixel, which cannot "
+                "be copied to or from a buffer (WebGPU §13.5); draw into it, or copy from what it "
+                "is resolved to"
+            )
         width, height, layers = size
         rows = TextureRows(texture.texture.format, width, height, layers)
         offset = whole_number(info.offset, f"{call}: offset")

@@ -479,6 +479,26 @@ def test_formats_that_cannot_be_copied(device: IRenderDevice, make: Maker) -> No
         device.read_array_blocking(frame.depth_texture)
 
 
+def test_several_samples_cannot_be_copied(device: IRenderDevice, make: Maker) -> None:
+    """Found where it is asked for, also by uploads: they share a command buffer with others."""
+    usage = TextureUsage.COPY_SRC | TextureUsage.COPY_DST | TextureUsage.RENDER_ATTACHMENT
+    samples = make_texture(device, 1024, 1024, usage=usage, sample_count=4)
+    buffer, encoder = make.plain(1024 * 1024 * 4), device.create_command_encoder()
+    with pytest.raises(ValidationError, match="'picture' has 4 samples of each pixel"):
+        encoder.copy_texture_to_buffer(samples, buffer)
+    with pytest.raises(ValidationError, match="'picture' has 4 samples of each pixel"):
+        encoder.copy_buffer_to_texture(buffer, samples)
+    with pytest.raises(ValidationError, match="has 4 samples"):
+        device.read_array_blocking(samples)
+    pixels = np.full((1024, 1024, 4), 7, np.uint8)
+    picture = make_texture(device, 1024, 1024)
+    device.upload(pixels, picture)
+    with pytest.raises(ValidationError, match="has 4 samples"):
+        device.upload(pixels, samples)
+    device.queue.submit([encoder.finish()])
+    assert (device.read_array_blocking(picture) == 7).all()
+
+
 def test_depth_is_copied_as_a_whole(device: IRenderDevice, make: Maker) -> None:
     frame = device.create_frame_buffer(8, 8, [], depth_format=TextureFormat.DEPTH32_FLOAT)
     encoder = device.create_command_encoder()

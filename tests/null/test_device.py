@@ -391,15 +391,6 @@ def test_depth_and_samples_are_copied_whole(device: NullDevice) -> None:
             encoder.finish()
 
 
-def test_samples_are_not_copied_to_buffers(device: NullDevice) -> None:
-    texture = copyable(device, sample_count=4)
-    target = device.buffer_factory.create_buffer(BufferDesc(4096, BufferUsage.COPY_DST))
-    encoder = device.create_command_encoder()
-    encoder.copy_texture_to_buffer(texture, target)
-    with pytest.raises(ValidationError, match="texture 't' has 4 samples"):
-        encoder.finish()
-
-
 # --- Counters and live objects --------------------------------------------------------------------
 
 

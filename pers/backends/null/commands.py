@@ -48,7 +48,7 @@ class NullEncoder(NullObject, NativeEncoder):
     def copy_buffer_to_texture(
         self, source: BufferPlace, target: TexturePlace, size: Extent
     ) -> None:
-        self._check_buffer_copy("copy_buffer_to_texture", target, size)
+        self._check_whole("copy_buffer_to_texture", target, size)
         if math.prod(size):
             pixel = target.texture.format.bytes_per_pixel
             self._copy(rows(source, pixel, size), texels(target, size))
@@ -57,7 +57,7 @@ class NullEncoder(NullObject, NativeEncoder):
     def copy_texture_to_buffer(
         self, source: TexturePlace, target: BufferPlace, size: Extent
     ) -> None:
-        self._check_buffer_copy("copy_texture_to_buffer", source, size)
+        self._check_whole("copy_texture_to_buffer", source, size)
         if math.prod(size):
             pixel = source.texture.format.bytes_per_pixel
             self._copy(texels(source, size), rows(target, pixel, size))
@@ -111,15 +111,6 @@ class NullEncoder(NullObject, NativeEncoder):
         self._tape.check()
         self.release()
         return NullCommandBuffer(self._live, self._tape)
-
-    def _check_buffer_copy(self, call: str, place: TexturePlace, size: Extent) -> None:
-        self._check_whole(call, place, size)
-        if place.texture.sample_count > 1:
-            self._fail(
-                call,
-                f"{place.texture.name} has {place.texture.sample_count} samples; "
-                "copy the texture it is resolved to",
-            )
 
     def _check_whole(self, call: str, place: TexturePlace, size: Extent) -> None:
         """Check that depths and samples are copied with all pixels of a layer (WebGPU §13.5)."""
