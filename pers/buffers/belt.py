@@ -372,7 +372,8 @@ class StagingBelt:
         if job.nbytes > self._budget:
             raise BufferRangeError(
                 f"an upload of {job.nbytes} bytes is above the staging belt's budget of "
-                f"{self._budget}; upload it without an encoder, split it, or raise the budget"
+                f"{self._budget}; upload it without an encoder by `upload` or `upload_async`, "
+                "split it, or raise the budget"
             )
 
     def _stage(

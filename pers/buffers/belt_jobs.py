@@ -171,9 +171,12 @@ class TextureJob:
         return cast(Trackable, self.target)
 
     def parts(self, limit: int) -> Iterator[TextureJob]:
-        """Cut it into jobs of at most `limit` bytes, but no smaller than a row."""
+        """Cut it into jobs of at most `limit` bytes, but no smaller than a row.
+
+        Depths can only be copied as a whole (WebGPU §13.5).
+        """
         rows = self._rows
-        if self.nbytes <= limit:
+        if self.nbytes <= limit or rows.format.is_depth:
             yield self
             return
         images = self.pixels if rows.layers > 1 else self.pixels[None]

@@ -615,6 +615,19 @@ def test_larger_than_the_budget(device: IRenderDevice, make: Maker) -> None:
     assert belt.stats.uploads == uploads
 
 
+def test_depths_are_never_uploaded_in_parts(device: IRenderDevice) -> None:
+    """They can only be copied as a whole."""
+    pixels = np.full((1024, 1024), 7, np.uint16)
+    texture = make_texture(device, 1024, 1024, TextureFormat.DEPTH16_UNORM)
+    belt = StagingBelt(device, budget=pixels.nbytes - 4)
+    with pytest.raises(BufferRangeError, match="raise the budget"):
+        belt.upload(pixels, texture)
+    belt = StagingBelt(device, budget=pixels.nbytes)
+    belt.upload(pixels, texture)
+    belt.flush()
+    assert (device.read_array_blocking(texture) == 7).all()
+
+
 def test_as_large_as_the_budget(device: IRenderDevice, make: Maker) -> None:
     for budget in (LARGE, LARGE + 1, LARGE + 12, LARGE + 15):
         belt = StagingBelt(device, budget=budget)
