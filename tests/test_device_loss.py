@@ -423,8 +423,8 @@ BETWEEN_CLASSES = {
     "DynamicBuffer.open_frame", "DynamicBuffer.enter_frame", "DynamicBuffer.reserve",
     "DynamicBuffer.close_frame", "ReadbackStream.ring",
     # The device and its queue call these; after a loss there is no submit that they belong to.
-    "StagingBelt.submit_pending", "StagingBelt.take_pending", "StagingBelt.submitted",
-    "StagingBelt.lose",
+    "StagingBelt.take_pending", "StagingBelt.submitted", "StagingBelt.lose",
+    "StagingBelt.holds_back",
 }  # fmt: skip
 """Not for users, though without an underscore: one class of pers calls it on another."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from pers._checks import whole_number
+from pers._tracking import Trackable
 from pers.buffers.belt_chunk import StagingChunk
 from pers.buffers.belt_jobs import BufferJob, Job, TextureJob
 from pers.buffers.belt_memory import SMALLEST_CHUNK, MapWait, Others, Place, StagingMemory, Waits
@@ -247,15 +248,15 @@ class StagingBelt:
         """Whether copies wait for a submit."""
         return self._encoder is not None
 
+    def holds_back(self, resource: Trackable) -> bool:
+        """Whether a copy to `resource` waits for a submit."""
+        pending = self._encoder
+        return pending is not None and pending.recording.uses(resource)
+
     @property
     def is_waiting(self) -> bool:
         """Whether the next submit concerns the belt: `take_pending` and `submitted` are due."""
         return self._encoder is not None or self._has_queue_writes or not self._is_alone
-
-    def submit_pending(self) -> None:
-        """Submit copies that wait for that, if there are any."""
-        if self._encoder is not None:
-            self._submit()
 
     def take_pending(self) -> ICommandBuffer | None:
         """Return the copies that wait for a submit; `submitted` is to be called after it."""
@@ -284,8 +285,14 @@ class StagingBelt:
             self._pending = 0
             self._memory.lose()
 
+    def _submit_pending(self) -> None:
+        """Submit copies that wait for that, if there are any."""
+        if self._encoder is not None:
+            self._submit()
+
     def _submit(self) -> Submission:
-        return self._queue.submit_from(self)
+        self._queue.wait_for_submit(self)
+        return self._queue.on_work_done()
 
     # One upload.
 
@@ -344,14 +351,14 @@ class StagingBelt:
                     self._direct.add(nbytes)
                 return True
             # A write by the queue would overtake a copy to the same target that waits.
-            pending = self._encoder
-            is_first = pending is None or not pending.recording.uses(job.resource)
-            if is_first and nbytes <= QUEUE_WRITE_LIMIT:
+            if nbytes <= QUEUE_WRITE_LIMIT and not self.holds_back(job.resource):
                 job.write(self._queue)
                 self._has_queue_writes = True
                 with self._queue.lock:
                     self._queue_writes.add(nbytes)
                 return True
+            if job.resource.usage_tag.is_recorded:
+                self._queue.submit_others(self, job.resource)
         with self._lock:
             part = self._memory.quick(nbytes, job.alignment)
             if part is None:
@@ -366,7 +373,7 @@ class StagingBelt:
             self._check_budget(part)
             yield part
             if part is not job:
-                self.submit_pending()  # the GPU copies it while the next one is written
+                self._submit_pending()  # the GPU copies it while the next one is written
 
     def _check_budget(self, job: Job) -> None:
         if job.nbytes > self._budget:
@@ -393,7 +400,7 @@ class StagingBelt:
             self._fill_aside(job, found.chunk, encoder)
             return None
         if found is None and self._encoder is not None:
-            self.submit_pending()  # may be all that is in the way
+            self._submit_pending()  # may be all that is in the way
             return self._stage(job, encoder, waited)
         return self._wait_for(found, waited)
 
@@ -442,6 +449,7 @@ class StagingBelt:
             encoder = self._device.create_command_encoder("staging belt")
             self._encoder = cast("CommandEncoder", encoder)
             self._encoder.recording.thread = None
+            self._queue.wait_for_submit(self)
         return self._encoder
 
     def _submit_if_large(self, job: Job, encoder: ICommandEncoder | None) -> Submission | None:

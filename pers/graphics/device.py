@@ -438,13 +438,9 @@ class RenderDevice(IRenderDevice):
         self._queue.write_buffer(buffer, offset, data)
 
     def submit_uploads(self) -> None:
-        """Submit what the belt holds back, if the device is still there."""
-        if not self.closed:
-            self._belt.submit_pending()
-
-    def submit_from(self, belt: StagingBelt) -> Submission:
-        """Submit what a belt holds back, if anything."""
-        return self._queue.submit_from(belt)
+        """Submit what belts hold back, if the device is still there."""
+        if not self.closed and (self._belt.has_pending or self._queue.other_belts):
+            self._queue.on_work_done()  # every submit takes it
 
     def claim(self, buffer: Buffer) -> Claim | None:
         """Keep `buffer` from the GPU, or return None when the GPU has it or is to get it."""
@@ -466,6 +462,7 @@ class RenderDevice(IRenderDevice):
                 if buffer is not None:
                     buffer.lose()
             self._readbacks.forget()
+            self._queue.other_belts.clear()
         # Callers' callbacks run from here on, so no lock is held.
         self.native.destroy()
         self._lost.resolve(info)
@@ -721,6 +718,9 @@ class RenderQueue(IRenderQueue):
         self._device = device
         self.lock = threading.RLock()
         """Held during a submit, so that the device does not go away meanwhile."""
+        self.other_belts: set[StagingBelt] = set()
+        """The belts, but for the device's own, that have something for the next submit. Any thread
+        may add one."""
         self._serial = 0
         self._has_writes = False
         """Whether buffers that can be written directly were written since the last submit."""
@@ -746,24 +746,42 @@ class RenderQueue(IRenderQueue):
         return self._hand_over(checked)
 
     def _hand_over(self, command_buffers: list[CommandBuffer]) -> Submission:
-        """Submit command buffers, and before them what the belt holds back."""
+        """Submit command buffers, and before them what belts hold back."""
         device = self._device
         belt = device.belt
         with self.lock:
             if device.closed:
                 device.check_alive("submit")
             # In the same submit, since each one costs more than a small upload.
-            uploads = belt.take_pending() if belt.is_waiting else None
-            if uploads is None and not command_buffers:
+            pending = belt.take_pending() if belt.is_waiting else None
+            uploads = [] if pending is None else [cast("CommandBuffer", pending)]
+            belts = self._take_others(belt, uploads) if self.other_belts else (belt,)
+            if not uploads and not command_buffers:
                 submission = self._submit(command_buffers)
             else:
-                first = [] if uploads is None else [cast("CommandBuffer", uploads)]
-                submission = self._submit_used(first, command_buffers)
-            belt.submitted(submission)
+                submission = self._submit_used(belts, uploads, command_buffers)
+            for each in belts:
+                each.submitted(submission)
             return submission
 
+    def _take_others(
+        self, belt: StagingBelt, uploads: list[CommandBuffer]
+    ) -> tuple[StagingBelt, ...]:
+        """Add what belts hold back but the device's own, `belt`; return all of them."""
+        belts = [belt]
+        while self.other_belts:
+            other = self.other_belts.pop()
+            belts.append(other)
+            pending = other.take_pending()
+            if pending is not None:
+                uploads.append(cast("CommandBuffer", pending))
+        return tuple(belts)
+
     def _submit_used(
-        self, uploads: list[CommandBuffer], command_buffers: list[CommandBuffer]
+        self,
+        belts: tuple[StagingBelt, ...],
+        uploads: list[CommandBuffer],
+        command_buffers: list[CommandBuffer],
     ) -> Submission:
         """Submit both while other threads are kept away from what they use."""
         held: list[Guard] = []
@@ -773,7 +791,9 @@ class RenderQueue(IRenderQueue):
             except PersError:
                 if uploads:
                     self._acquire(uploads, held)
-                    self._device.belt.submitted(self._submit(uploads))
+                    submission = self._submit(uploads)
+                    for belt in belts:
+                        belt.submitted(submission)
                 raise
             self._acquire(uploads, held)
             return self._submit([*uploads, *command_buffers])
@@ -810,7 +830,7 @@ class RenderQueue(IRenderQueue):
         """
         if not core.is_usable:
             core.check_usable(f"write_buffer to {core.label}")
-        if core.usage_tag.recordings and self._device.belt.has_pending:
+        if core.usage_tag.recordings:
             self._device.submit_uploads()  # or the write would overtake an upload
         if size:
             if core.writes_directly:
@@ -851,15 +871,16 @@ class RenderQueue(IRenderQueue):
     def on_work_done(self) -> Submission:
         return self._hand_over([])
 
-    def submit_from(self, belt: StagingBelt) -> Submission:
-        """Submit what a belt holds back, if anything."""
-        if belt is self._device.belt:
-            return self._hand_over([])  # every submit takes it
-        with self.lock:  # or a later upload of another thread could be submitted in between
-            pending = belt.take_pending()
-            submission = self.submit([] if pending is None else [pending])
-            belt.submitted(submission)
-            return submission
+    def wait_for_submit(self, belt: StagingBelt) -> None:
+        """Have the next submit take what `belt` holds back. Any thread."""
+        if belt is not self._device.belt:  # which is always asked
+            self.other_belts.add(belt)
+
+    def submit_others(self, belt: StagingBelt, resource: Trackable) -> None:
+        """Submit what belts hold back, if others than `belt` have copies to `resource`."""
+        belts = (self._device.belt, *self.other_belts)
+        if any(each is not belt and each.holds_back(resource) for each in belts):
+            self._hand_over([])
 
     def claim(self, buffer: Buffer) -> Claim | None:
         """Keep `buffer` from the GPU, or return None when the GPU has it or is to get it."""

@@ -293,6 +293,31 @@ def test_the_last_one_wins(first: Road, second: Road, device: IRenderDevice, mak
     assert (contents(device, target).view(np.uint32) == expected).all()
 
 
+@pytest.mark.parametrize("second", ROADS, ids=lambda road: road.__name__)
+def test_the_last_one_wins_over_another_belt(
+    second: Road, device: IRenderDevice, make: Maker
+) -> None:
+    """Every submit takes what any belt of the device holds back, also one that nobody keeps."""
+    target = busy_target(device, make)
+    StagingBelt(device).upload(large(1), target)
+    expected = large(1)
+    expected[: second(device, target, 2) // 4] = 2
+    assert (contents(device, target).view(np.uint32) == expected).all()
+
+
+def test_uploads_of_several_belts_go_with_one_submit(device: IRenderDevice, make: Maker) -> None:
+    belts = [device.belt, StagingBelt(device), StagingBelt(device)]
+    targets = [busy_target(device, make) for _ in belts]
+    for value, (belt, target) in enumerate(zip(belts, targets, strict=True)):
+        assert belt.upload(large(value), target) is None
+        assert belt.stats.pending == LARGE
+    submission = device.queue.submit([])
+    for value, (belt, target) in enumerate(zip(belts, targets, strict=True)):
+        assert belt.stats.pending == 0
+        assert belt.flush() is submission
+        assert (contents(device, target).view(np.uint32) == value).all()
+
+
 @pytest.mark.parametrize("roads", list(itertools.product("qu", repeat=3)), ids="".join)
 def test_the_last_picture_wins(roads: tuple[str, ...], device: IRenderDevice) -> None:
     """q: the queue's write, u: an upload that is too large for that."""
@@ -319,14 +344,15 @@ def test_map_sees_the_upload(device: IRenderDevice, make: Maker) -> None:
 @pytest.mark.parametrize("size", [64, LARGE])
 def test_target_destroyed_after_the_upload(size: int, device: IRenderDevice, make: Maker) -> None:
     """Destroying is always legal, and takes nothing from the uploads to others."""
-    doomed, other = make.plain(size), make.plain(size)
-    data = np.full(size, 7, np.uint8)
-    device.upload(data, doomed)
-    device.upload(data, other)
-    doomed.destroy()
-    device.queue.submit([])
-    assert (contents(device, other) == 7).all()
-    assert doomed.state is BufferState.DESTROYED
+    for belt in (device.belt, StagingBelt(device)):
+        doomed, other = busy_target(device, make, size), busy_target(device, make, size)
+        data = np.full(size, 7, np.uint8)
+        belt.upload(data, doomed)
+        belt.upload(data, other)
+        doomed.destroy()
+        belt.flush()
+        assert (contents(device, other) == 7).all()
+        assert doomed.state is BufferState.DESTROYED
 
 
 def test_texture_destroyed_after_the_upload(device: IRenderDevice, make: Maker) -> None:
