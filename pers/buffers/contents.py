@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from typing import Any
 
 import anyio.to_thread
@@ -117,11 +118,13 @@ def writable_bytes(out: Any, contents: Contents, what: str) -> npt.NDArray[np.ui
 class CopyOut:
     """A copy out of mapped memory that is about to be unmapped."""
 
-    __slots__ = ("_arrays",)
+    __slots__ = ("_arrays", "_lock")
 
     def __init__(self, target: npt.NDArray[Any], source: npt.NDArray[Any]) -> None:
         # Whoever runs the copy takes the arrays out: no thread may keep mapped memory alive.
-        self._arrays: tuple[npt.NDArray[Any], ...] = (target, source)
+        self._arrays: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = (target, source)
+        self._lock = threading.Lock()
+        """Held for a copy."""
 
     @classmethod
     def of_array(cls, array: npt.NDArray[Any]) -> CopyOut:
@@ -154,12 +157,22 @@ class CopyOut:
 
     def run(self) -> npt.NDArray[Any]:
         """Copy, and return the copy; the mapped memory is not looked at any more afterwards."""
-        (target, source), self._arrays = self._arrays, ()
-        copy_array(target, source)
-        return target
+        with self._lock:
+            arrays, self._arrays = self._arrays, None
+            if arrays is None:  # given up, so nobody gets this
+                return np.empty(0, np.uint8)
+            copy_array(*arrays)
+            return arrays[0]
 
     async def run_async(self) -> npt.NDArray[Any]:
         """The same, on another thread when it takes long."""
+        assert self._arrays is not None
         if self._arrays[0].nbytes < COPY_ASIDE:
             return self.run()
-        return await anyio.to_thread.run_sync(self.run)
+        try:
+            return await anyio.to_thread.run_sync(self.run)
+        finally:
+            # asyncio's own cancellation does not wait for the thread, which must not write to the
+            # target any more when it is the caller's again.
+            with self._lock:
+                self._arrays = None

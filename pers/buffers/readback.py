@@ -201,7 +201,7 @@ class ReadbackBuffer(BufferView[MappableBuffer]):
             MapAbortedError: The buffer was destroyed in the meantime, or the device was lost.
 
         Cancellation:
-            `out` may have been written then.
+            `out` may have been written then; nothing is written to it afterwards.
         """
         result = self._result("read_into")
         memory = result.writable_bytes(out)

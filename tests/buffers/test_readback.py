@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
+import time
 from queue import SimpleQueue
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pers.buffers.contents as contents_module
 from pers import (
     BufferRangeError,
     BufferState,
@@ -36,6 +40,7 @@ from pers import (
 )
 from pers.buffers.readback_slots import size_class
 from tests.support import (
+    COPY,
     JUNK_NUMBERS,
     Hold,
     Maker,
@@ -718,6 +723,51 @@ def test_read_into_the_mapped_memory_itself() -> None:
         with pytest.raises(BufferUsageError, match="'result'.*overlaps.*memory of your own"):
             readback.read_into_blocking(alias)
         assert readback.state is BufferState.READY
+
+
+@pytest.mark.parametrize("has_begun", [True, False])
+def test_nothing_is_written_after_a_timeout_of_asyncio(
+    has_begun: bool, device: IRenderDevice, make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own cancellation does not wait for the thread that copies."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def copy_slowly(target: npt.NDArray[Any], source: npt.NDArray[Any]) -> None:
+        begun.set()
+        go_on.wait(0.1)
+        target[:] = source
+
+    monkeypatch.setattr(contents_module, "copy_array", copy_slowly)
+    size = contents_module.COPY_ASIDE
+    out = np.zeros(size, np.uint8)
+    readback = ReadbackBuffer(size, device.buffer_factory)
+    encoder = device.create_command_encoder()
+    readback.copy_from(encoder, DeviceBuffer.from_array(out + 7, COPY, device.buffer_factory))
+    device.queue.submit([encoder.finish()])
+
+    async def main() -> None:
+        limiter = anyio.to_thread.current_default_thread_limiter()
+        limiter.total_tokens = 1
+        if not has_begun:  # the copy waits for a thread
+            await limiter.acquire_on_behalf_of(begun)
+        read = asyncio.ensure_future(readback.read_into(out))
+        while has_begun and not begun.is_set():
+            await asyncio.sleep(0.001)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        read.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await read
+        at_the_end = out.copy()
+        go_on.set()
+        if not has_begun:
+            limiter.release_on_behalf_of(begun)
+        await anyio.to_thread.run_sync(time.sleep, 0.05)
+        assert (out == at_the_end).all()
+        assert (out == (7 if has_begun else 0)).all()
+
+    asyncio.run(main())
+    assert readback.slots == 1
 
 
 @pytest.mark.anyio
