@@ -329,6 +329,7 @@ class ReadbackStream:
                 if entry.usage.last_submission is entry.before:
                     self._entries.remove(entry)
                     self._give_up(entry)
+                    self.ring()
                 else:
                     entry.map = entry.result.start_map()
 

@@ -211,6 +211,21 @@ async def test_room_waits_for_the_consumer(manual: NullDevice) -> None:
 
 
 @pytest.mark.anyio
+async def test_room_when_commands_are_dropped(manual: NullDevice) -> None:
+    """Room that another task finds is room for who waits for it, too."""
+    frames = Frames(manual)
+    commands = [frames.record() for _ in range(3)]
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(frames.stream.room)
+            await anyio.wait_all_tasks_blocked()
+            commands.clear()
+            gc.collect()
+            assert frames.poll() == []
+    assert frames.stream.stats.dropped == 3
+
+
+@pytest.mark.anyio
 async def test_cancelled_consumer_loses_nothing(manual: NullDevice) -> None:
     frames = Frames(manual)
     frames.draw()
