@@ -36,13 +36,13 @@ def as_bytes_array(data: Data, what: str) -> npt.NDArray[np.uint8]:
 
 
 def as_plain_array(data: Data, what: str) -> npt.NDArray[Any]:
-    """Return `data` as an array, without a copy.
+    """Return `data` as an array, and none of a subclass with rules of its own, without a copy.
 
     Raises:
         BufferUsageError: `data` holds no plain bytes (a string, an object array, None).
     """
     if isinstance(data, np.ndarray):
-        array: npt.NDArray[Any] = data  # pyright: ignore[reportUnknownVariableType]
+        array: npt.NDArray[Any] = np.asarray(data)  # pyright: ignore[reportUnknownArgumentType]
     else:
         try:
             view = memoryview(data)

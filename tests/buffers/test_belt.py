@@ -153,6 +153,16 @@ def test_any_plain_data(data: Any, device: IRenderDevice, make: Maker) -> None:
     assert contents(device, target).tobytes() == expected
 
 
+@pytest.mark.parametrize("kind", [np.matrix, np.recarray, np.ma.MaskedArray])
+@pytest.mark.parametrize("size", [8, 1024])
+def test_kinds_of_arrays(size: int, kind: Any, device: IRenderDevice, make: Maker) -> None:
+    """Whatever a subclass makes of its shape or its items, its bytes are uploaded."""
+    data = np.arange(size * size, dtype=np.float32).reshape(size, size)
+    for target in (make.plain(data.nbytes), busy_target(device, make, data.nbytes)):
+        device.upload(data.view(kind), target)
+        assert (contents(device, target).view(np.float32) == data.reshape(-1)).all()
+
+
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, np.array])
 def test_many_small_ones(kind: Any, device: IRenderDevice) -> None:
     """All of them arrive, and all are counted."""
