@@ -167,7 +167,11 @@ class Completion(Generic[T]):
         try:
             if self._source is not None:
                 self._source.watch(self)
-            if not arrived.wait(None if timeout is None else min(timeout, threading.TIMEOUT_MAX)):
+            # Fractions and NumPy's numbers are numbers, too, but not for locks.
+            longest = (
+                None if timeout is None else float(min(max(timeout, 0), threading.TIMEOUT_MAX))
+            )
+            if not arrived.wait(longest):
                 raise WaitTimeoutError(
                     f"{self.what} was not done after {timeout} s; it goes on, so wait again or "
                     "give it more time"

@@ -6,12 +6,14 @@ import os
 import random
 import threading
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
+import numpy as np
 import pytest
 
 from pers import DeviceLostError, ValidationError, WaitTimeoutError
@@ -149,13 +151,25 @@ def test_wait_without_a_limit_drives() -> None:
 def test_wait_with_a_limit() -> None:
     source = Source()
     completion: Completion[int] = Completion("the map of buffer 'b'", source)
-    for timeout in (0, 0.001, -5):
+    for timeout in (0, 0.001, -5, Fraction(1, 1000), np.float32(0.001), np.int64(0), -(10**400)):
         with pytest.raises(WaitTimeoutError, match="the map of buffer 'b' was not done"):
             completion.wait(timeout)
-    assert source.watched == [completion] * 3
+    assert source.watched == [completion] * 7
     thread = threading.Thread(target=lambda: completion.resolve(7))
     thread.start()
     assert completion.wait(2**80) == 7
+    thread.join()
+
+
+def test_limits_that_no_float_can_hold() -> None:
+    from pers import Submission
+
+    submission = Submission(1, Completion("submission 1"))
+    with pytest.raises(WaitTimeoutError):
+        submission.wait(-(10**400))
+    thread = threading.Timer(0.01, submission._completion.resolve, [None])
+    thread.start()
+    submission.wait(10**400)
     thread.join()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import isnan
 from numbers import Real
 
 from pers._completion import Completion
@@ -56,7 +55,7 @@ class Submission:
             DeviceLostError: The device was lost before the end.
             ValidationError: `timeout` is no number.
         """
-        if timeout is not None and (not isinstance(timeout, Real) or isnan(timeout)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if timeout is not None and (not isinstance(timeout, Real) or timeout != timeout):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValidationError(f"{self!r}: wait takes seconds or None, not {timeout!r}")
         self._completion.wait(timeout)
 
