@@ -370,6 +370,15 @@ def texture_info(value: object, call: str) -> TexelCopyTextureInfo:
     )
 
 
+def no_offset(offset: object, what: str) -> None:
+    """Raise when a number of bytes is given for a texture, which has no such places."""
+    if whole_number(offset, what):
+        raise BufferRangeError(
+            f"{what} counts the bytes of a buffer, so it must be 0 for a texture, not {offset}; "
+            "where a copy takes a TexelCopyTextureInfo, that says where in a texture"
+        )
+
+
 def mip_extent(place: TexelCopyTextureInfo) -> tuple[int, int, int]:
     """Return the width, height and layers that are left from a place in a texture."""
     texture, (x, y, layer) = place.texture, place.origin

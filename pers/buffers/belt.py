@@ -337,7 +337,7 @@ class StagingBelt:
         if encoder is not None:
             check_encoder("upload", encoder)
         if not isinstance(target, IBuffer):
-            return TextureJob.checked(data, target)
+            return TextureJob.checked(data, target, offset)
         return BufferJob.checked(data, target, offset, self._device)
 
     def _quickly(self, job: Job, encoder: ICommandEncoder | None) -> bool:

@@ -21,6 +21,7 @@ from pers.textures import (
     TexelCopyBufferInfo,
     TexelCopyTextureInfo,
     TextureRows,
+    no_offset,
 )
 
 if TYPE_CHECKING:
@@ -157,9 +158,10 @@ class TextureJob:
         self._origin = (0, y, layer)
 
     @classmethod
-    def checked(cls, data: Any, target: ITexture) -> TextureJob:
+    def checked(cls, data: Any, target: ITexture, offset: int) -> TextureJob:
         """Make a job of what a caller passed, or raise."""
         of_type(target, ITexture, "upload")  # type: ignore[type-abstract]
+        no_offset(offset, f"upload to texture {target.label!r}: offset")
         pixels = np.asarray(data)
         rows = TextureRows(target.format, target.width, target.height, target.layers)
         rows.check(pixels, f"upload to texture {target.label!r}")

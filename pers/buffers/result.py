@@ -30,6 +30,7 @@ from pers.textures import (
     TexelCopyTextureInfo,
     TextureRows,
     mip_extent,
+    no_offset,
     texture_info,
     three_numbers,
 )
@@ -72,6 +73,7 @@ class Source:
                 size = max(min(source.size - start, room), 0)
             return cls(source, start, whole_number(size, f"{call}: size"))
         place = texture_info(source, call)
+        no_offset(source_offset, f"{call}: source_offset")
         what = f"{call}: size (width, height, layers)"
         extent: Any = mip_extent(place) if size is None else size
         rows = TextureRows(place.texture.format, *three_numbers(extent, what))

@@ -18,6 +18,7 @@ from pers.textures import (
     TexelCopyBufferInfo,
     TexelCopyTextureInfo,
     TextureRows,
+    no_offset,
     texture_info,
 )
 
@@ -106,6 +107,7 @@ class StagingBuffer(BufferView[IMappableBuffer]):
             encoder.copy_buffer_to_buffer(self._stands_on, start, target, goal, nbytes)
         else:
             place = texture_info(target, call)
+            no_offset(target_offset, f"{call}: target_offset")
             if isinstance(size, int):
                 raise BufferRangeError(f"{call}: a size of pixels is (width, height, layers)")
             self.end_mapping()

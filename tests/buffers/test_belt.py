@@ -28,6 +28,7 @@ from pers import (
     ImmediateStagingBuffer,
     IRenderDevice,
     MapMode,
+    ReadbackBuffer,
     RingFullError,
     StagingBelt,
     Submission,
@@ -453,6 +454,22 @@ def test_offsets_that_are_none(offset: Any, device: IRenderDevice, make: Maker) 
     for upload in ways(device.belt):
         with pytest.raises(BufferRangeError, match="upload to buffer 'thing'"):
             upload(b"1234", make.plain(), offset)
+
+
+@pytest.mark.parametrize("offset", [4, 64, *JUNK_NUMBERS])
+def test_offsets_into_textures(offset: Any, device: IRenderDevice, make: Maker) -> None:
+    """They were passed over, and the pixels went to the start."""
+    texture, encoder = make_texture(device), device.create_command_encoder()
+    pixels = np.zeros((4, 4, 4), np.uint8)
+    staging = ImmediateStagingBuffer(1024, device.buffer_factory)
+    readback = ReadbackBuffer(1024, device.buffer_factory)
+    for upload in ways(device.belt):
+        with pytest.raises(BufferRangeError, match="upload to texture 'picture': offset"):
+            upload(pixels, texture, offset)
+    with pytest.raises(BufferRangeError, match="upload_to: target_offset"):
+        staging.upload_to(encoder, texture, offset)
+    with pytest.raises(BufferRangeError, match="copy_from: source_offset"):
+        readback.copy_from(encoder, texture, offset)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 63, 68, LARGE])
