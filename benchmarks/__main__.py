@@ -33,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CannotRunError as error:
         print(f"benchmarks: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("benchmarks: error: interrupted", file=sys.stderr)
+        return 130
     return 1 if report.problems else 0
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import benchmarks.__main__ as module
 from benchmarks.command import CannotRunError, Request, carry_out
 from benchmarks.core import Point, Scale, Series
 from benchmarks.run import BENCHMARKS
@@ -126,3 +127,14 @@ def test_module_refuses_what_it_cannot_do(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert "benchmarks: error: there is no benchmark 'uplaod'" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_module_ends_when_it_is_interrupted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(request: Request) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "carry_out", interrupted)
+    assert module.main(["upload"]) == 130
+    assert capsys.readouterr().err == "benchmarks: error: interrupted\n"
