@@ -15,6 +15,7 @@ import time
 
 from pers.errors import InvalidTextureHandleError
 from pers.sharing.handles import OwnedFd
+from pers.sharing.ipc.forks import abandon_in_children, no_forks
 
 __all__ = ["ControlPage", "Naps", "create_memory", "map_memory"]
 
@@ -82,13 +83,14 @@ class ControlPage:
     """
 
     def __init__(self, fd: OwnedFd | None = None) -> None:
-        memory = create_memory(SIZE, "pers-control") if fd is None else _open_again(fd)
-        self._fd = memory
-        self._map = map_memory(memory, SIZE)
-        if fd is None:
-            self._map[: len(MAGIC)] = MAGIC
+        memory = create_memory(SIZE, "pers-control") if fd is None else fd
+        with no_forks:
             # The lock belongs to an open file, which goes along with the handle; so use another.
             self._fd = _open_again(memory)
+            abandon_in_children(self)
+        self._map = map_memory(self._fd, SIZE)
+        if fd is None:
+            self._map[: len(MAGIC)] = MAGIC
         elif self._map[: len(MAGIC)] != MAGIC:
             raise InvalidTextureHandleError(
                 "the handle's control page is none of pers'; "
@@ -138,6 +140,15 @@ class ControlPage:
     @frame.setter
     def frame(self, number: int) -> None:
         self._words[FRAME] = number
+
+    def abandon(self) -> None:
+        """Leave the lock to the parent, and have another for this process."""
+        inherited = self._fd
+        if inherited.is_open:
+            try:
+                self._fd = _open_again(inherited)
+            finally:
+                inherited.close()
 
     def close(self) -> None:
         """Unmap the page and give up the lock."""

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import gc
+import os
+import pickle
+import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -173,6 +179,49 @@ def test_an_access_can_wait_for_another(two: Any) -> None:
     with there.access(timeout_ns=10_000_000_000) as view:
         np.testing.assert_array_equal(view.download(), picture(here.descriptor, 3))
     thread.join()
+
+
+@linux
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_is_another_process() -> None:
+    with HostTextureShareManager() as here, HostTextureShareManager() as there:
+        texture, other = shared(here, there)
+        ours, childs = socket.socketpair()
+        with texture.access(write=True):
+            child = os.fork()
+            if child == 0:
+                act_as_child(texture, other, childs)
+            childs.close()
+            assert ours.recv(1) == b"y", "the child got in while this process writes"
+        ours.send(b"!")
+        assert ours.recv(1) == b"w"
+        assert is_refused(texture)
+        assert is_refused(other)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        assert not is_refused(texture)
+        ours.close()
+
+
+def act_as_child(texture: Any, other: Any, parent: socket.socket) -> None:
+    signal.alarm(10)  # in case that the test has failed
+    try:
+        texture.turns.end(())  # its copy of the access ends, and the parent's goes on
+        parent.send(b"y" if is_refused(other) else b"n")
+        parent.recv(1)
+        with other.access(write=True):
+            parent.send(b"w")
+            parent.recv(1)
+    finally:
+        os._exit(0)
+
+
+def is_refused(texture: Any) -> bool:
+    try:
+        with texture.access(write=True):
+            return False
+    except TextureAccessError:
+        return True
 
 
 def test_a_view_ends_with_its_block(two: Any) -> None:
