@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 from types import TracebackType
-from typing import Literal, Self, TypeAlias
+from typing import Literal, NoReturn, Self, TypeAlias
 
 import attrs
 
-from pers.errors import InvalidTextureHandleError
+from pers.errors import InvalidTextureHandleError, OperationNotSupportedError
 
 __all__ = [
     "BufferHandle",
@@ -45,8 +45,14 @@ class OwnedFd:
     __slots__ = ("_number",)
 
     def __init__(self, number: int) -> None:
+        self._number = -1
+        try:
+            os.set_inheritable(number, False)
+        except (OSError, OverflowError, TypeError) as error:
+            raise InvalidTextureHandleError(
+                f"{number!r} is no open file descriptor ({error}); pass one that was received"
+            ) from None
         self._number = number
-        os.set_inheritable(number, False)
 
     @property
     def is_open(self) -> bool:
@@ -86,6 +92,13 @@ class OwnedFd:
 
     def __del__(self) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        # A copy of the number would close what has got the same number since, here or elsewhere.
+        raise OperationNotSupportedError(
+            "a file descriptor is neither copied nor pickled: duplicate() makes another one, and "
+            "socket.send_fds sends it to another process"
+        )
 
     def __repr__(self) -> str:
         return f"OwnedFd({self._number})" if self.is_open else "OwnedFd(closed)"

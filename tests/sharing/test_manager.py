@@ -27,6 +27,7 @@ from pers import (
     InvalidTextureHandleError,
     IRenderDevice,
     OperationNotSupportedError,
+    OwnedFd,
     PersError,
     RenderTarget,
     TextureAccessError,
@@ -296,6 +297,23 @@ def test_wrong_handles(two: Any) -> None:
             other.import_texture(wrong, describe())
     with pytest.raises(InvalidTextureHandleError):
         other.import_buffer(handle)
+
+
+def test_descriptors_are_not_copied() -> None:
+    with HostTextureShareManager() as manager:
+        texture = manager.create_shareable_texture(describe())
+        with manager.export_texture(texture) as handle:
+            for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
+                with pytest.raises(OperationNotSupportedError, match="duplicate"):
+                    attempt(handle.fds[0])
+            with pytest.raises(OperationNotSupportedError, match="send_fds"):
+                pickle.dumps(handle)
+
+
+@pytest.mark.parametrize("number", [-1, 99_999, 2**70, "3", None])
+def test_what_is_no_descriptor_is_refused(number: Any) -> None:
+    with pytest.raises(InvalidTextureHandleError, match="no open file descriptor"):
+        OwnedFd(number)
 
 
 def test_things_of_another_manager(two: Any) -> None:
