@@ -17,7 +17,7 @@ from pers.errors import InvalidTextureHandleError
 from pers.sharing.handles import OwnedFd
 from pers.sharing.ipc.forks import abandon_in_children, no_forks
 
-__all__ = ["ControlPage", "Naps", "create_memory", "map_memory"]
+__all__ = ["ControlPage", "Naps", "create_memory", "map_memory", "poll_time"]
 
 SIZE = 4096
 MAGIC = b"persctl1"
@@ -169,6 +169,16 @@ def _open_again(fd: OwnedFd) -> OwnedFd:
             f"the handle's control page cannot be opened ({error}); "
             "the other side must send the handle that it exported"
         ) from None
+
+
+def poll_time(end_ns: int) -> int:
+    """Return how long ``poll`` may wait until `end_ns`, a day at most (milliseconds).
+
+    It takes no more than 24 days, so whoever calls it looks at the clock and calls it again.
+    Rounded up, so that the end of the wait is never before its time.
+    """
+    left = max(0, end_ns - time.monotonic_ns())
+    return min(-(-left // 1_000_000), 86_400_000)
 
 
 class Naps:

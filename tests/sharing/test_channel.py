@@ -140,6 +140,15 @@ def test_waits_end_in_time(pair: tuple[Channel, Channel]) -> None:
             here.send(BULKY, SOON)
 
 
+@pytest.mark.parametrize("time_ns", [30 * 24 * 3600 * SECOND, 2**63 - 1])
+def test_waits_without_end(pair: tuple[Channel, Channel], time_ns: int) -> None:
+    here, there = pair
+    sender = threading.Timer(0.02, there.send, (DONE, SECOND))
+    sender.start()
+    assert here.receive(time_ns) == DONE
+    sender.join()
+
+
 def test_the_other_side_closes(pair: tuple[Channel, Channel]) -> None:
     here, there = pair
     there.put(DONE)

@@ -525,6 +525,18 @@ def test_binary_semaphores(two: Any) -> None:
             call()
 
 
+@linux
+@pytest.mark.parametrize("timeout_ns", [0, 2**63 - 1])
+def test_binary_semaphores_with_odd_times(timeout_ns: int) -> None:
+    with HostTextureShareManager(timeout_ns=timeout_ns) as manager:
+        semaphore = manager.create_semaphore("binary")
+        texture = manager.create_shareable_texture(describe())
+        with texture.access(signal=[semaphore]):
+            pass
+        with texture.access(wait=[semaphore]):
+            pass
+
+
 def test_fences(two: Any) -> None:
     one, other = two
     if not one.capabilities.fences:

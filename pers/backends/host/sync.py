@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pers.errors import InvalidTextureHandleError
-from pers.sharing.control import Naps, create_memory, map_memory
+from pers.sharing.control import Naps, create_memory, map_memory, poll_time
 from pers.sharing.handles import EventHandle, FenceHandle, OwnedFd, SemaphoreHandle
 from pers.sharing.native import NativeCounter, NativeFence, NativeSemaphore
 
@@ -58,15 +59,15 @@ class HostBinary(NativeSemaphore):
         poll = select.poll()
         poll.register(number, select.POLLIN)
         end = time.monotonic_ns() + timeout_ns
-        while (left := end - time.monotonic_ns()) > 0:
-            if poll.poll(left / 1e6):
+        while True:
+            if poll.poll(poll_time(end)):
                 os.set_blocking(number, False)  # a peer may have changed that
-                try:
+                # Unless somebody else was quicker.
+                with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(number)
-                except BlockingIOError:  # somebody else was quicker
-                    continue
-                return True
-        return False
+                    return True
+            if time.monotonic_ns() >= end:
+                return False
 
     def destroy(self) -> None:
         self._fd.close()

@@ -17,6 +17,7 @@ import anyio
 import anyio.lowlevel
 
 from pers.errors import PeerLostError, ProtocolError, WaitTimeoutError
+from pers.sharing.control import poll_time
 from pers.sharing.handles import OwnedFd
 from pers.sharing.ipc.forks import abandon_in_children
 from pers.sharing.ipc.wire import MAX_FDS, Decoder, Message, encode
@@ -261,10 +262,9 @@ class Channel:
         if self._closed:
             raise PeerLostError(f"the connection to {self.peer} is closed")
         poll.register(self._socket, event)
-        left = end_ns - time.monotonic_ns()
-        # Rounded up, so that the end of the wait is never before its time.
-        if not poll.poll(max(0, -(-left // 1_000_000))):
-            raise WaitTimeoutError(f"{self.peer} did not {what} in time; give it longer")
+        while not poll.poll(poll_time(end_ns)):
+            if time.monotonic_ns() >= end_ns:
+                raise WaitTimeoutError(f"{self.peer} did not {what} in time; give it longer")
 
     async def _wait(self, wait: Callable[[socket.socket], Awaitable[None]]) -> None:
         try:
