@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 from pers._checks import of_type, whole_number
@@ -206,19 +207,20 @@ class ShareManager(TextureShareManager):
         Raises:
             TextureAccessError: An access is under way.
         """
-        with self._lock:
+        with ExitStack() as held:
+            held.enter_context(self._lock)
             if not self._is_open:
                 return
             made = list(self._made)
-            for one in made:
-                if isinstance(one, ManagedTexture | ManagedBuffer):
-                    one.turns.check_idle()
+            turns = [one.turns for one in made if isinstance(one, ManagedTexture | ManagedBuffer)]
+            for one in turns:  # no access begins between the look and the end
+                held.enter_context(one.lock)
+                one.check_idle()
             self._is_open = False
-        for one in made:
-            if isinstance(one, ManagedTexture | ManagedBuffer):
-                one.turns.close(" with its manager")
-            else:
-                one.close()
+            for one in turns:
+                one.close(" with its manager")
+        for thing in made:
+            thing.close()
         self._end()
 
     # --- Checks -----------------------------------------------------------------------------------

@@ -392,6 +392,36 @@ def test_a_closed_manager_says_so(two: Any) -> None:
             call()
 
 
+def test_closing_while_others_begin_accesses() -> None:
+    """Either an access is under way and nothing is closed, or everything is."""
+    for _ in range(30):
+        manager = HostTextureShareManager()
+        textures = [manager.create_shareable_texture(describe()) for _ in range(5)]
+        over = threading.Event()
+        thread = threading.Thread(target=use_until, args=(over, textures))
+        thread.start()
+        deadline = time.monotonic() + 5
+        while any(texture.is_valid for texture in textures) and time.monotonic() < deadline:
+            with contextlib.suppress(TextureAccessError):
+                manager.close()
+        over.set()
+        thread.join()
+        assert not any(texture.is_valid for texture in textures)
+
+
+def use_until(over: threading.Event, textures: list[Any]) -> None:
+    while not over.is_set():
+        for texture in textures:
+            with contextlib.suppress(TextureAccessError), texture.access(write=True):
+                pass
+
+
+@pytest.mark.parametrize("timeout_ns", ["1", None, -1, 1.5, 2**63])
+def test_times_that_are_none(timeout_ns: Any) -> None:
+    with pytest.raises(BufferRangeError, match="timeout_ns"):
+        HostTextureShareManager(timeout_ns=timeout_ns)
+
+
 def test_a_closed_texture_says_so(two: Any) -> None:
     texture = two[0].create_shareable_texture(describe())
     with texture:
