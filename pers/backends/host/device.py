@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from pers._checks import whole_number
 from pers.backends.host.sync import HAS_BINARY, HostBinary, HostEvent, HostFence, HostTimeline
 from pers.errors import (
     InvalidTextureHandleError,
@@ -185,7 +186,7 @@ class HostShareDevice(NativeShareDevice):
     """
 
     def __init__(self, timeout_ns: int) -> None:
-        self._timeout_ns = timeout_ns
+        self._timeout_ns = whole_number(timeout_ns, "timeout_ns")
         kinds: tuple[SemaphoreKind, ...] = ("binary", "timeline")
         self._capabilities = ShareCapabilities(
             backend="host",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 
+from pers._checks import of_type, whole_number
 from pers.backends.vulkan._exit import watch
 from pers.backends.vulkan.buffer import VulkanBuffer, create_buffer, import_buffer
 from pers.backends.vulkan.device import Gpu
@@ -38,6 +39,9 @@ class VulkanShareDevice(NativeShareDevice):
     """
 
     def __init__(self, device: str | None = None, timeout_ns: int = 10_000_000_000) -> None:
+        timeout_ns = whole_number(timeout_ns, "timeout_ns")
+        if device is not None:
+            of_type(device, str, "VulkanTextureShareManager's device")
         gpu = Gpu(device, timeout_ns)
         self.gpu = gpu
         """The device itself, for commands of one's own; take `gpu.work.lock` to submit."""
