@@ -229,6 +229,28 @@ def test_a_subscriber_that_is_killed(manager: HostTextureShareManager, point: st
         assert open_fds() <= before
 
 
+FORGETFUL = """
+import pers
+usage = pers.TextureUsage.COPY_DST
+picture = pers.TextureDescriptor(4, 4, pers.TextureFormat.R8_UNORM, usage)
+publisher = pers.TexturePublisher("forgotten", picture, pers.HostTextureShareManager())
+print("ready", flush=True)
+input()
+"""
+
+
+def test_a_publisher_that_is_not_closed_says_goodbye(manager: HostTextureShareManager) -> None:
+    program = [sys.executable, "-c", FORGETFUL]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(program, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with TextureSubscriber("forgotten", manager, timeout_ns=PATIENCE) as subscriber:
+            _, complaints = process.communicate("\n", timeout=60)
+            assert list(subscriber.frames()) == []  # not lost: closed
+    assert complaints == ""
+
+
 def test_a_subscriber_that_stands_still(manager: HostTextureShareManager) -> None:
     """It lives but reads no more: the publisher says so in time, and goes on when it is gone."""
     with TexturePublisher("stream", SMALL, manager, timeout_ns=PATIENCE) as publisher:

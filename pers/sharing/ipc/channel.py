@@ -50,6 +50,7 @@ class Channel:
         self._outbox: deque[_Outgoing] = deque()
         self._closed = False
         self._end = weakref.finalize(self, connection.close)
+        self._end.atexit = False  # whoever uses it may have more to say; the system closes all
         abandon_in_children(self)
 
     def fileno(self) -> int:
