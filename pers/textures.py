@@ -223,12 +223,17 @@ class TextureRows:
         return pixels if self.layers > 1 else pixels[0]
 
     def check(self, pixels: npt.NDArray[Any], what: str = "pixels") -> None:
-        """Raise `BufferRangeError` unless `pixels` has this layout's shape and item size.
+        """Raise `BufferRangeError` unless shape, item size and byte order are this layout's.
 
         Args:
             pixels: The array.
             what: How the message begins.
         """
+        if not pixels.dtype.isnative:
+            raise BufferRangeError(
+                f"{what}: the bytes of {pixels.dtype} are in the reverse order of this machine's; "
+                "convert them with astype(array.dtype.newbyteorder('='))"
+            )
         if pixels.shape != self.shape or pixels.dtype.itemsize != self.format.dtype.itemsize:
             raise BufferRangeError(
                 f"{what}: a {self.width}x{self.height} {self.format.value} texture has shape "

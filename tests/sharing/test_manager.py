@@ -284,6 +284,16 @@ def test_wrong_pixels(two: Any) -> None:
                 view.download(**place)
 
 
+def test_pixels_of_another_byte_order_are_refused(two: Any) -> None:
+    texture = two[0].create_shareable_texture(describe(texture_format=TextureFormat.R32_FLOAT))
+    pixels = np.ones((7, 13), np.dtype("f4").newbyteorder("S"))
+    with texture.access(write=True) as view:
+        with pytest.raises(BufferRangeError, match="reverse order"):
+            view.upload(pixels)
+        view.upload(pixels.astype(pixels.dtype.newbyteorder("=")))
+        assert (view.download() == 1).all()
+
+
 def test_wrong_handles(two: Any) -> None:
     one, other = two
     texture = one.create_shareable_texture(describe())
