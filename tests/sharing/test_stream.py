@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
@@ -476,6 +477,23 @@ def test_resize_to_the_same_changes_nothing(studio: Studio) -> None:
     publisher = studio.publish()
     publisher.resize(describe(8, 4))
     assert publisher.stats.generation == 1
+
+
+def test_a_subscriber_that_cannot_be_told_of_a_resize_is_dropped(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ETOOMANYREFS, "too many descriptors on their way")
+
+    publisher, subscriber = studio.publish(), studio.subscribe()
+    with monkeypatch.context() as patch:
+        patch.setattr("pers.sharing.ipc.channel._Outgoing.send", refuse)
+        publisher.resize(describe(21, 9))
+    until(lambda: publisher.stats.clients == 0)
+    with pytest.raises(PeerLostError), subscriber.next_frame():
+        pass
+    with publisher.next_frame(), studio.subscribe():  # others are served as before
+        pass
 
 
 def test_resize_that_fails_leaves_things_as_they_were(studio: Studio) -> None:

@@ -82,7 +82,7 @@ class Channel:
             self._outbox.append(_Outgoing(memoryview(data), fds))
             try:
                 sent = self.flush()
-            except PeerLostError:
+            except OSError:  # PeerLostError is one; and too many descriptors may be on their way
                 self._drop_unsent()
                 raise
             for waiting in self._outbox:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -372,13 +373,11 @@ class _Hub(Service):
 
     def _tell_of_textures(self, client: Client) -> None:
         try:
-            message = self.generation.export(self._semaphore)
+            with contextlib.closing(self.generation.export(self._semaphore)) as message:
+                client.put(message)
         except Exception:
             log.exception("%s could not be given the new textures", client.name)
             client.give_up()
-            return
-        client.put(message)
-        message.close()
 
     # --- The end --------------------------------------------------------------------------------
 
