@@ -25,8 +25,8 @@ from pers.textures import (
 )
 
 if TYPE_CHECKING:
-    from pers.graphics.device import RenderQueue
     from pers.graphics.interfaces import ICommandEncoder
+    from pers.graphics.queue import RenderQueue
 
 PIXEL_ALIGNMENT = 512
 """Where pixels start in staging memory (bytes): D3D12 takes no other places."""
