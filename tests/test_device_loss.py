@@ -625,6 +625,7 @@ PASS: dict[str, Call] = {
     "set_scissor_rect": lambda e: (0, 0, 1, 1),
     "execute_bundles": lambda e: ([e.bundle],),
     "multi_draw_indirect": lambda e: (e.storage, 0, 1),
+    "multi_draw_indexed_indirect": lambda e: (e.storage, 0, 1),
     "begin_occlusion_query": lambda e: (0,),
     "end": lambda e: (),
 }

@@ -779,6 +779,7 @@ def _of_passes() -> dict[str, Callable[[Toys, Any], object]]:
         "draw_indirect": (Toys, 0),
         "draw_indexed_indirect": (Toys, 0),
         "multi_draw_indirect": (Toys, 0, 1),
+        "multi_draw_indexed_indirect": (Toys, 0, 1),
         "set_viewport": (0, 0, 1, 1, 0, 1),
         "set_scissor_rect": (0, 0, 1, 1),
         "set_vertex_buffer": (0, Toys, 0, 4),

@@ -343,6 +343,10 @@ class IRenderPass(IRenderCommands):
         """
 
     @abstractmethod
+    def multi_draw_indexed_indirect(self, buffer: IBuffer, offset: int, count: int) -> None:
+        """Do `count` indexed indirect draws whose arguments follow one another (20 bytes each)."""
+
+    @abstractmethod
     def begin_occlusion_query(self, index: int) -> None:
         """Count whether any sample passes, into the pass's query set."""
 

@@ -230,6 +230,9 @@ class NativeRenderPass(NativeRenderCommands):
     def multi_draw_indirect(self, buffer: Any, offset: int, count: int) -> None: ...
 
     @abstractmethod
+    def multi_draw_indexed_indirect(self, buffer: Any, offset: int, count: int) -> None: ...
+
+    @abstractmethod
     def begin_occlusion_query(self, index: int) -> None: ...
 
     @abstractmethod

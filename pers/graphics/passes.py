@@ -106,13 +106,13 @@ class PassBase:
 
     def _bind_group(
         self, index: int, bind_group: IBindGroup, offsets: Sequence[int]
-    ) -> tuple[BindGroup, Sequence[int]]:
+    ) -> tuple[int, BindGroup, Sequence[int]]:
         if not self.is_open:
             raise self._closed("set_bind_group")
         if type(bind_group) is not BindGroup or bind_group.device is not self._device:
             bind_group = owned(bind_group, BindGroup, self._device, self.name)
-        if not isinstance(index, int) or not 0 <= index < self._group_limit:
-            raise self._bad_group(index, "set_bind_group index")
+        if type(index) is not int or not 0 <= index < self._group_limit:
+            index = self._number(index, self._group_limit, "set_bind_group index")
         limits = bind_group.offset_limits
         if limits or offsets is not _NO_OFFSETS:
             fits = False
@@ -126,11 +126,12 @@ class PassBase:
                 offsets = bind_group.check_offsets(given, f"{what} {index}")
         if self._noted_groups.get(bind_group) is not UsageTag.epoch:
             self._recording.use_group(bind_group)
-        return bind_group, offsets
+        return index, bind_group, offsets
 
-    def _bad_group(self, index: object, what: str) -> ValidationError:
-        return ValidationError(
-            f"{self.name}: {what} must be 0 to {self._group_limit - 1}, not {index!r}"
+    def _number(self, number: object, limit: int, what: str) -> int:
+        """Return a number below `limit`, or raise `ValidationError`."""
+        return whole_number(
+            number, f"{self.name}: {what}", maximum=limit - 1, error=ValidationError
         )
 
     def _buffer(
@@ -165,7 +166,8 @@ class PassBase:
 
     def _bad_number(self, call: str, arguments: tuple[object, ...]) -> ValidationError:
         return ValidationError(
-            f"{self.name}: {call} takes whole numbers from 0 to 2**32-1, not {arguments}"
+            f"{self.name}: {call} takes whole numbers of 32 bits, of which only base_vertex may "
+            f"be negative; not {arguments}"
         )
 
 
@@ -197,17 +199,15 @@ class RenderCommands(PassBase, IRenderCommands):
     def set_bind_group(
         self, index: int, bind_group: IBindGroup, dynamic_offsets: Sequence[int] = ()
     ) -> None:
-        group, offsets = self._bind_group(index, bind_group, dynamic_offsets)
-        self._draws.set_bind_group(index, group.native, offsets)
+        place, group, offsets = self._bind_group(index, bind_group, dynamic_offsets)
+        self._draws.set_bind_group(place, group.native, offsets)
 
     def set_vertex_buffer(
         self, slot: int, buffer: IBuffer, offset: int = 0, size: int | None = None
     ) -> None:
         limit = self._device.limits.max_vertex_buffers
-        if not isinstance(slot, int) or not 0 <= slot < limit:
-            raise ValidationError(
-                f"{self.name}: set_vertex_buffer slot must be 0 to {limit - 1}, not {slot!r}"
-            )
+        if type(slot) is not int or not 0 <= slot < limit:
+            slot = self._number(slot, limit, "set_vertex_buffer slot")
         native, start, length = self._buffer(buffer, _VERTEX, offset, size, "set_vertex_buffer")
         self._draws.set_vertex_buffer(slot, native, start, length)
 
@@ -269,10 +269,11 @@ class RenderCommands(PassBase, IRenderCommands):
         if not self.is_open:
             raise self._closed("draw_many")
         rows = rows_of_draws(draws, DRAW, f"{self.name}: draw_many")
+        index = self._number(group_index, self._group_limit, "draw_many group_index")
         group, offsets = self._group_rows(
-            "draw_many", len(rows), group_index, bind_group, dynamic_offsets
+            "draw_many", len(rows), index, bind_group, dynamic_offsets
         )
-        self._draws.draw_many(rows, group_index, group, offsets)
+        self._draws.draw_many(rows, index, group, offsets)
 
     def draw_indexed_many(
         self,
@@ -285,10 +286,11 @@ class RenderCommands(PassBase, IRenderCommands):
         if not self.is_open:
             raise self._closed("draw_indexed_many")
         rows = rows_of_draws(draws, DRAW_INDEXED, f"{self.name}: draw_indexed_many")
+        index = self._number(group_index, self._group_limit, "draw_indexed_many group_index")
         group, offsets = self._group_rows(
-            "draw_indexed_many", len(rows), group_index, bind_group, dynamic_offsets
+            "draw_indexed_many", len(rows), index, bind_group, dynamic_offsets
         )
-        self._draws.draw_indexed_many(rows, group_index, group, offsets)
+        self._draws.draw_indexed_many(rows, index, group, offsets)
 
     def draw_indirect(self, buffer: IBuffer, offset: int = 0) -> None:
         native, start, _ = self._buffer(buffer, _INDIRECT, offset, 16, "draw_indirect")
@@ -316,8 +318,6 @@ class RenderCommands(PassBase, IRenderCommands):
                 )
             return None, none
         group = owned(bind_group, BindGroup, self._device, what)
-        if not isinstance(index, int) or not 0 <= index < self._group_limit:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise self._bad_group(index, f"{call} group_index")
         given = table_of_integers(
             none if dynamic_offsets is None else dynamic_offsets, f"{what}: dynamic_offsets"
         )
@@ -400,29 +400,31 @@ class RenderPass(RenderCommands, IRenderPass):
         self._native.execute_bundles([bundle.native_handle for bundle in checked])
 
     def multi_draw_indirect(self, buffer: IBuffer, offset: int, count: int) -> None:
-        draws = whole_number(
-            count,
-            f"{self.name}: multi_draw_indirect count",
-            maximum=2**32 - 1,
-            error=ValidationError,
-        )
-        if draws == 0:
-            return
-        native, start, _ = self._buffer(
-            buffer, _INDIRECT, offset, 16 * draws, "multi_draw_indirect"
-        )
-        self._native.multi_draw_indirect(native, start, draws)
+        call = "multi_draw_indirect"
+        draws = self._number(count, 2**32, f"{call} count")
+        # Even no draws are checked as one, so that what is wrong does not depend on the data.
+        native, start, _ = self._buffer(buffer, _INDIRECT, offset, 16 * max(draws, 1), call)
+        if draws:
+            self._native.multi_draw_indirect(native, start, draws)
+
+    def multi_draw_indexed_indirect(self, buffer: IBuffer, offset: int, count: int) -> None:
+        call = "multi_draw_indexed_indirect"
+        draws = self._number(count, 2**32, f"{call} count")
+        native, start, _ = self._buffer(buffer, _INDIRECT, offset, 20 * max(draws, 1), call)
+        if draws:
+            self._native.multi_draw_indexed_indirect(native, start, draws)
 
     def begin_occlusion_query(self, index: int) -> None:
         if not self.is_open:
             raise self._closed("begin_occlusion_query")
-        if self._query_open or not isinstance(index, int) or not 0 <= index < self._occlusion_count:
+        if self._query_open or not self._occlusion_count:
             raise ValidationError(
                 f"{self.name}: begin_occlusion_query({index!r}) needs a pass with an occlusion "
                 f"query set (this one has {self._occlusion_count} queries) and no open query"
             )
+        number = self._number(index, self._occlusion_count, "begin_occlusion_query")
         self._query_open = True
-        self._native.begin_occlusion_query(index)
+        self._native.begin_occlusion_query(number)
 
     def end_occlusion_query(self) -> None:
         if not self.is_open:
@@ -480,8 +482,8 @@ class ComputePass(PassBase, IComputePass):
     def set_bind_group(
         self, index: int, bind_group: IBindGroup, dynamic_offsets: Sequence[int] = ()
     ) -> None:
-        group, offsets = self._bind_group(index, bind_group, dynamic_offsets)
-        self._native.set_bind_group(index, group.native, offsets)
+        place, group, offsets = self._bind_group(index, bind_group, dynamic_offsets)
+        self._native.set_bind_group(place, group.native, offsets)
 
     def dispatch_workgroups(self, x: int, y: int = 1, z: int = 1) -> None:
         if not self.is_open:

@@ -328,7 +328,7 @@ def test_group_numbers_that_are_none(
     index: Any, compute: Any, device: IRenderDevice, make: Maker
 ) -> None:
     group = device.create_bind_group(layout(), {0: make.plain(64, ALL)})
-    with pytest.raises(ValidationError, match="index must be 0 to"):
+    with pytest.raises(ValidationError, match="index must be"):
         compute.set_bind_group(index, group)
 
 

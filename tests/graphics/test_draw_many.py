@@ -380,7 +380,7 @@ def test_what_is_no_group(junk: Any, commands: Any) -> None:
 
 @pytest.mark.parametrize("index", [*(n for n in JUNK_NUMBERS if n is not True), 99])
 def test_group_numbers_that_are_none(index: Any, commands: Any, scattered: Scattered) -> None:
-    with pytest.raises(ValidationError, match="group_index must be 0 to"):
+    with pytest.raises(ValidationError, match="group_index must be"):
         commands.draw_many(
             [3], bind_group=scattered.group, dynamic_offsets=[(0, 0)], group_index=index
         )

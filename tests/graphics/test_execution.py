@@ -351,6 +351,13 @@ def test_indirect_draws(device: IRenderDevice, make: Maker) -> None:
         (lambda p: p.multi_draw_indirect(indirect, 0, 1), False),
         (lambda p: p.multi_draw_indirect(indirect, 0, 2), True),
         (lambda p: p.multi_draw_indirect(indirect, 0, 0), False),
+        (
+            lambda p: (
+                p.set_index_buffer(indices),
+                p.multi_draw_indexed_indirect(indirect, 12, 2),
+            ),
+            True,
+        ),
     ):
         picture = draw(device, lambda p, c=commands: (p.set_pipeline(drawing), c(p)))
         assert (picture == (ORANGE if filled else 0)).all()

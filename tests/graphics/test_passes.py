@@ -254,6 +254,10 @@ BIND: dict[str, tuple[str, Callable[..., object]]] = {
     "draw_indirect": ("INDIRECT", lambda p, b, *a: p.draw_indirect(b, *a)),
     "draw_indexed_indirect": ("INDIRECT", lambda p, b, *a: p.draw_indexed_indirect(b, *a)),
     "multi_draw_indirect": ("INDIRECT", lambda p, b, o=0: p.multi_draw_indirect(b, o, 2)),
+    "multi_draw_indexed_indirect": (
+        "INDIRECT",
+        lambda p, b, o=0: p.multi_draw_indexed_indirect(b, o, 2),
+    ),
 }
 EVERY_BIND = pytest.mark.parametrize("call", BIND)
 
@@ -302,11 +306,27 @@ def test_destroyed_and_foreign_buffers(call: str, backend: str, scene: Scene) ->
         scene.device.queue.submit([commands])
 
 
-@pytest.mark.parametrize("slot", [-1, 64, 2**32, 1.5, "0", None])
+@pytest.mark.parametrize("slot", [-1, 64, 2**32, 1.5, "0", None, True])
 def test_slots_that_are_none(slot: Any, scene: Scene) -> None:
     def draw(commands: Any) -> None:
-        with pytest.raises(ValidationError, match="slot must be 0 to"):
+        with pytest.raises(ValidationError, match="slot must be"):
             commands.set_vertex_buffer(slot, scene.buffer)
+
+    scene.draws(draw)
+
+
+def test_numbers_of_numpy_are_numbers(scene: Scene) -> None:
+    layout = BindGroupLayout([BindingLayout(0, "read-only-storage", ShaderStage.FRAGMENT)])
+    group = scene.device.create_bind_group(layout, {0: scene.buffer})
+    one = np.int64(1)
+
+    def draw(commands: Any) -> None:
+        commands.set_pipeline(pipeline(scene.device))
+        commands.set_vertex_buffer(one, scene.buffer)
+        commands.set_bind_group(one, group)
+        commands.draw_many([3], bind_group=group, group_index=one)
+        commands.draw(one, one)
+        commands.multi_draw_indirect(scene.buffer, one * 4, one)
 
     scene.draws(draw)
 
@@ -331,11 +351,16 @@ def test_sizes_of_buffers(call: str, size: Any, scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("count", [5, 2**32, *JUNK_NUMBERS])
-def test_multi_draw_counts(count: Any, scene: Scene) -> None:
+@pytest.mark.parametrize("call", ["multi_draw_indirect", "multi_draw_indexed_indirect"])
+def test_multi_draw_counts(call: str, count: Any, scene: Scene) -> None:
     def draw(commands: Any) -> None:
-        with pytest.raises((ValidationError, BufferRangeError), match="multi_draw_indirect"):
-            commands.multi_draw_indirect(scene.buffer, 0, count)
-        commands.multi_draw_indirect(scene.buffer, 0, 0)
+        multi_draw = getattr(commands, call)
+        with pytest.raises((ValidationError, BufferRangeError), match=call):
+            multi_draw(scene.buffer, 0, count)
+        multi_draw(scene.buffer, 0, 0)
+        for junk in ("buffer", None):
+            with pytest.raises(BufferUsageError, match=f"{call} takes a pers buffer"):
+                multi_draw(junk, 0, 0)
 
     scene.draws(draw)
 
@@ -360,6 +385,8 @@ def test_after_the_end(scene: Scene) -> None:
         lambda: render_pass.set_index_buffer(scene.buffer),
         lambda: render_pass.execute_bundles([]),
         lambda: render_pass.multi_draw_indirect(scene.buffer, 0, 1),
+        lambda: render_pass.multi_draw_indirect(scene.buffer, 0, 0),
+        lambda: render_pass.multi_draw_indexed_indirect(scene.buffer, 0, 1),
         lambda: render_pass.begin_occlusion_query(0),
         render_pass.end_occlusion_query,
     ):

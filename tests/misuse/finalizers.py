@@ -56,6 +56,9 @@ def calls(t: dict[str, Any]) -> dict[str, Callable[[], object]]:
         "set_scissor_rect": lambda: drawing.set_scissor_rect(0, 0, 1, 1),
         "execute_bundles": lambda: drawing.execute_bundles([t["bundle"]]),
         "multi_draw_indirect": lambda: drawing.multi_draw_indirect(t["buffer"], 0, 1),
+        "multi_draw_indexed_indirect": lambda: drawing.multi_draw_indexed_indirect(
+            t["buffer"], 0, 1
+        ),
         "end": drawing.end,
         "copy_buffer": lambda: encoder.copy_buffer_to_buffer(t["buffer"], 0, t["other"], 0, 4),
         "clear_buffer": lambda: encoder.clear_buffer(t["buffer"]),

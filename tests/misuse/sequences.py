@@ -340,6 +340,7 @@ class Sequence:
             self.method(kind, "draw_indirect", buffer, self.number)
             self.method(kind, "draw_indexed_indirect", buffer, self.number)
             self.method("pass", "multi_draw_indirect", buffer, self.number, self.number)
+            self.method("pass", "multi_draw_indexed_indirect", buffer, self.number, self.number)
 
     def draw_many(self) -> None:
         things = self.things.get(self.random.choice(["pass", "bundle_encoder"]))

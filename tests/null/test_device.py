@@ -420,10 +420,11 @@ def test_counters(scene: Scene) -> None:
         render_pass.multi_draw_indirect(one, 0, 4)
         render_pass.draw_indirect(one)
         render_pass.draw_indexed_indirect(one, 0)
+        render_pass.multi_draw_indexed_indirect(one, 0, 3)
     device.queue.submit([encoder.finish()])
     assert device.counters == NullCounters(
         submits=1,
-        draws=7,
+        draws=10,
         dispatches=2,
         render_passes=1,
         compute_passes=1,

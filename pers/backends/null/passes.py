@@ -209,9 +209,12 @@ class NullRenderPass(NullDraws, NativeRenderPass):
         self._reset()
 
     def multi_draw_indirect(self, buffer: NullBuffer, offset: int, count: int) -> None:
-        if count:
-            self.draw_indirect(buffer, offset)
-            self._tape.counters.draws += count - 1
+        self.draw_indirect(buffer, offset)
+        self._tape.counters.draws += count - 1
+
+    def multi_draw_indexed_indirect(self, buffer: NullBuffer, offset: int, count: int) -> None:
+        self.draw_indexed_indirect(buffer, offset)
+        self._tape.counters.draws += count - 1
 
     def begin_occlusion_query(self, index: int) -> None:
         pass  # nothing is drawn, so nothing passes: results are zero

@@ -423,6 +423,10 @@ class WebGPURenderPass(Owned, WebGPUPassDraws, NativeRenderPass):
     def multi_draw_indirect(self, buffer: NativeBuffer, offset: int, count: int) -> None:
         lib.wgpuRenderPassEncoderMultiDrawIndirect(self.internal, buffer.internal, offset, count)
 
+    def multi_draw_indexed_indirect(self, buffer: NativeBuffer, offset: int, count: int) -> None:
+        draw = lib.wgpuRenderPassEncoderMultiDrawIndexedIndirect
+        draw(self.internal, buffer.internal, offset, count)
+
     def begin_occlusion_query(self, index: int) -> None:
         lib.wgpuRenderPassEncoderBeginOcclusionQuery(self.internal, index)
 
