@@ -140,7 +140,7 @@ class Completion(Generic[T]):
                 while not self.done:
                     await sleepers.sleep(sleeper)
             finally:
-                self._forget(sleeper.ring)
+                self.remove_callback(sleeper.ring)
         return self.result()
 
     def __await__(self) -> Generator[Any, Any, T]:
@@ -157,7 +157,8 @@ class Completion(Generic[T]):
             callback()
         return True
 
-    def _forget(self, callback: Callable[[], None]) -> None:
+    def remove_callback(self, callback: Callable[[], None]) -> None:
+        """Take back one `add_callback`, if it was not called yet."""
         with self._lock, contextlib.suppress(ValueError):
             self._callbacks.remove(callback)
 
@@ -177,7 +178,7 @@ class Completion(Generic[T]):
                     "give it more time"
                 )
         finally:
-            self._forget(arrived.set)
+            self.remove_callback(arrived.set)
 
 
 class Waker:

@@ -503,6 +503,8 @@ class DynamicUpdate:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if not self._is_open:
+            return  # it was left before, and another update may be open by now
         self._is_open = False
         self._memory = _NOTHING
         self._view = _NOTHING.data

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import attrs
 
+from pers._completion import Completion
 from pers.buffers.mapped_range import MappedRange
 from pers.buffers.types import BufferDesc, BufferLimits, BufferState, BufferUsage, MapMode
 
@@ -190,6 +191,11 @@ class IBufferFactory(ABC):
             OutOfMemoryError: The device has no memory for it.
             DeviceLostError: The device was lost or closed.
         """
+
+    @property
+    def lost(self) -> Completion[Any] | None:
+        """Done when the device of the buffers has ended; None where that never happens."""
+        return None
 
     def create_buffer_with_data(self, desc: BufferDesc, data: Any) -> IBuffer:
         """Make a buffer without CPU access that starts with `data` in it.

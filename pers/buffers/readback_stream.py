@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import attrs
+import numpy as np
 import numpy.typing as npt
 
 from pers._checks import MAX_INT, whole_number
@@ -17,12 +18,12 @@ from pers._completion import Completion
 from pers._tracking import UsageTag
 from pers.buffers.contents import check_layout
 from pers.buffers.interfaces import IBuffer, IBufferFactory
-from pers.buffers.mapped_range import MappedRange
+from pers.buffers.mapped_range import MappedRange, array_layout
 from pers.buffers.readback_slots import READBACK_USAGE, ReadbackSlots
 from pers.buffers.result import Result, Source
 from pers.buffers.types import BufferDesc
 from pers.buffers.view import check_encoder, check_factory, fixed_usage_desc
-from pers.errors import BufferStateError, PersError, RingFullError
+from pers.errors import BufferStateError, DeviceLostError, PersError, RingFullError
 from pers.textures import ITexture, TexelCopyTextureInfo
 
 if TYPE_CHECKING:
@@ -137,15 +138,19 @@ class ReadbackStream:
             debug_name: A name for error messages and graphics debuggers.
 
         Raises:
-            BufferUsageError: The description asks for more than MAP_READ | COPY_DST.
+            BufferUsageError: The description asks for more than MAP_READ | COPY_DST, or no such
+                items can be in a buffer.
+            BufferRangeError: There is no such shape.
         """
         check_factory("ReadbackStream", factory)
+        self._factory = factory
         desc = fixed_usage_desc("ReadbackStream", desc_or_size, READBACK_USAGE, debug_name)
         self._size = desc.size
         self._name = f"ReadbackStream {desc.debug_name!r}"
         self._frames = whole_number(
             frames_in_flight, f"{self._name}: frames_in_flight", minimum=2, maximum=64
         )
+        array_layout(np.uint8 if dtype is None else dtype, shape or 0, MAX_INT, self._name)
         self._drop_oldest = drop_oldest
         self._dtype = dtype
         self._shape = shape
@@ -263,12 +268,15 @@ class ReadbackStream:
         """Wait until the consumer has left room for a `push`; with `drop_oldest` there always is.
 
         Let another task take results meanwhile (``async for``, `poll`).
+
+        Raises:
+            DeviceLostError: The device has ended.
         """
         while self.is_full and not self._drop_oldest and not self._closed:
             news = self._news
             self._advance()
             if self.is_full:
-                await news.wait_async()
+                await self._wait_for(news, "room")
 
     def __aiter__(self) -> Self:
         return self
@@ -282,8 +290,28 @@ class ReadbackStream:
             if not self._entries and self._closed:
                 raise StopAsyncIteration
             pending = self._entries[0].map if self._entries else None
-            with contextlib.suppress(PersError):  # which `_take` raises
-                await (news if pending is None else pending)
+            if pending is None:
+                await self._wait_for(news, "async for")
+            else:
+                with contextlib.suppress(PersError):  # which `_take` raises
+                    await pending
+
+    async def _wait_for(self, news: Completion[None], call: str) -> None:
+        """Wait for something to happen, unless the device has ended and nothing can."""
+        lost = self._factory.lost
+        if lost is None:
+            await news
+            return
+        if lost.done:
+            raise DeviceLostError(
+                f"{self._name}: {call}: the device was lost or closed; open a new device and make "
+                "a new stream"
+            )
+        lost.add_callback(self.ring)
+        try:
+            await news
+        finally:
+            lost.remove_callback(self.ring)
 
     def close(self) -> None:
         """Take no more results. ``async for`` ends when the outstanding ones are delivered."""

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 import attrs
@@ -171,7 +171,7 @@ class RenderDevice(IRenderDevice):
         return self.closed
 
     @property
-    def lost(self) -> Awaitable[DeviceLostInfo]:
+    def lost(self) -> Completion[DeviceLostInfo]:
         return self._lost
 
     @property
@@ -691,6 +691,10 @@ class BufferFactory(IBufferFactory):
     @property
     def limits(self) -> BufferLimits:
         return self._limits
+
+    @property
+    def lost(self) -> Completion[Any]:
+        return self._device.lost
 
     def create_buffer(self, desc: BufferDesc) -> IBuffer:
         return self._device.make_buffer(desc)

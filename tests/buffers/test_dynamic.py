@@ -954,3 +954,13 @@ def test_steady_frames_leave_nothing_behind(device: IRenderDevice) -> None:
     frames(200)
     gc.collect()
     assert sys.getallocatedblocks() - before < 100
+
+
+def test_an_update_is_left_only_once(device: IRenderDevice) -> None:
+    ring = DynamicBuffer(64, device.buffer_factory)
+    with ring.begin_update() as first:
+        first.push(b"1234")
+    with ring.begin_update() as second:
+        first.__exit__(None, None, None)
+        second.push(b"5678")
+    assert ring.stats.updates == 2

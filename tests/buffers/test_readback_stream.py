@@ -453,3 +453,37 @@ async def test_device_lost(fresh_device: IRenderDevice) -> None:
     fresh_device.close()
     with pytest.raises((DeviceLostError, MapAbortedError)):
         await anext(frames.stream)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("moment", ["before", "while it waits"])
+async def test_device_lost_with_nothing_on_its_way(
+    fresh_device: IRenderDevice, moment: str
+) -> None:
+    """A consumer and a producer that wait for each other's doings hear of it."""
+    empty, full = Frames(fresh_device), Frames(fresh_device, frames_in_flight=2)
+    recorded = [full.record(), full.record()]
+    if moment == "before":
+        fresh_device.close()
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+
+            async def consume() -> None:
+                with pytest.raises(DeviceLostError, match="async for: the device was lost"):
+                    await anext(empty.stream)
+
+            async def produce() -> None:
+                with pytest.raises(DeviceLostError, match="room: the device was lost"):
+                    await full.stream.room()
+
+            tasks.start_soon(consume)
+            tasks.start_soon(produce)
+            await anyio.wait_all_tasks_blocked()
+            fresh_device.close()
+    assert len(recorded) == 2
+
+
+def test_layouts_are_checked_at_once(device: IRenderDevice) -> None:
+    for more in ({"dtype": "O"}, {"dtype": "no dtype"}, {"shape": -1}, {"shape": (2, 1.5)}):
+        with pytest.raises((BufferUsageError, BufferRangeError), match="ReadbackStream"):
+            ReadbackStream(64, device.buffer_factory, **more)  # type: ignore[arg-type]
