@@ -384,6 +384,27 @@ def no_offset(offset: object, what: str) -> None:
         )
 
 
+def pixel_extent(
+    pixels: npt.NDArray[Any], texture_format: TextureFormat, what: str
+) -> tuple[int, int, int]:
+    """Return the width, height and layers of an array of pixels, which may have a layer axis.
+
+    Raises:
+        BufferRangeError: It has another number of axes, channels, or bytes in an item.
+    """
+    channels = texture_format.channels
+    images = pixels if pixels.ndim == 3 + (channels > 1) else pixels[None]
+    if images.ndim != 3 + (channels > 1):
+        raise BufferRangeError(
+            f"{what}: pixels of {texture_format.value} have shape ([layers,] height, "
+            f"width{', ' + str(channels) if channels > 1 else ''}), not {pixels.shape}"
+        )
+    layers, height, width = images.shape[:3]
+    image = images[0] if layers else np.empty(images.shape[1:], pixels.dtype)
+    TextureRows(texture_format, width, height).check(image, what)
+    return width, height, layers
+
+
 def mip_extent(place: TexelCopyTextureInfo) -> tuple[int, int, int]:
     """Return the width, height and layers that are left from a place in a texture."""
     texture, (x, y, layer) = place.texture, place.origin

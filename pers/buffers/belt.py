@@ -21,7 +21,7 @@ from pers.buffers.mapped_range import is_plain
 from pers.buffers.types import COPY_ALIGNMENT, BufferUsage
 from pers.buffers.view import check_encoder
 from pers.errors import BufferRangeError, RingFullError
-from pers.textures import ITexture
+from pers.textures import ITexture, TexelCopyTextureInfo
 
 if TYPE_CHECKING:
     from pers.graphics.device import RenderDevice
@@ -125,7 +125,7 @@ class StagingBelt:
     def upload(
         self,
         data: Any,
-        target: IBuffer | ITexture,
+        target: IBuffer | ITexture | TexelCopyTextureInfo,
         offset: int = 0,
         *,
         encoder: ICommandEncoder | None = None,
@@ -137,7 +137,8 @@ class StagingBelt:
         Args:
             data: A NumPy array or anything with the buffer protocol (a multiple of 4 bytes for a
                 buffer); pixels of shape ``([layers,] height, width[, channels])`` for a texture.
-            target: A buffer or a texture with usage COPY_DST.
+            target: A buffer or a texture with usage COPY_DST: all of the texture, or the pixels
+                from a place on that a `TexelCopyTextureInfo` names.
             offset: Where in a target buffer (bytes, a multiple of 4).
             encoder: Records the copy; None leaves that to the next `flush`.
 
@@ -166,7 +167,7 @@ class StagingBelt:
     async def upload_async(
         self,
         data: Any,
-        target: IBuffer | ITexture,
+        target: IBuffer | ITexture | TexelCopyTextureInfo,
         offset: int = 0,
         *,
         encoder: ICommandEncoder | None = None,
@@ -190,7 +191,7 @@ class StagingBelt:
     def try_upload(
         self,
         data: Any,
-        target: IBuffer | ITexture,
+        target: IBuffer | ITexture | TexelCopyTextureInfo,
         offset: int = 0,
         *,
         encoder: ICommandEncoder | None = None,
@@ -296,7 +297,9 @@ class StagingBelt:
 
     # One upload.
 
-    def _at_once(self, data: Any, target: IBuffer | ITexture, offset: int) -> bool:
+    def _at_once(
+        self, data: Any, target: IBuffer | ITexture | TexelCopyTextureInfo, offset: int
+    ) -> bool:
         """Have the queue write small data, in as few steps as possible; False if it may not.
 
         Whatever is unusual or wrong is left to `_job` and `_quickly`, which find out what it is:
@@ -330,7 +333,7 @@ class StagingBelt:
     def _job(
         self,
         data: Any,
-        target: IBuffer | ITexture,
+        target: IBuffer | ITexture | TexelCopyTextureInfo,
         offset: int,
         encoder: ICommandEncoder | None,
     ) -> Job:

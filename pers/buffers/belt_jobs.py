@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
+import attrs
 import numpy as np
 import numpy.typing as npt
 
-from pers._checks import of_type, whole_number
+from pers._checks import whole_number
 from pers._copying import copy_array
 from pers._tracking import Trackable
 from pers.buffers.core import Buffer, core_buffer
@@ -22,6 +23,8 @@ from pers.textures import (
     TexelCopyTextureInfo,
     TextureRows,
     no_offset,
+    pixel_extent,
+    texture_info,
 )
 
 if TYPE_CHECKING:
@@ -149,28 +152,35 @@ class TextureJob:
     goes_direct = False
 
     def __init__(
-        self, target: ITexture, pixels: npt.NDArray[Any], rows: TextureRows, y: int, layer: int
+        self, place: TexelCopyTextureInfo, pixels: npt.NDArray[Any], rows: TextureRows
     ) -> None:
-        self.target = target
         self.pixels = pixels
         self.nbytes = rows.nbytes
+        self._place = place
         self._rows = rows
-        self._origin = (0, y, layer)
 
     @classmethod
-    def checked(cls, data: Any, target: ITexture, offset: int) -> TextureJob:
+    def checked(cls, data: Any, target: ITexture | TexelCopyTextureInfo, offset: int) -> TextureJob:
         """Make a job of what a caller passed, or raise."""
-        of_type(target, ITexture, "upload")  # type: ignore[type-abstract]
-        no_offset(offset, f"upload to texture {target.label!r}: offset")
+        place = texture_info(target, "upload")
+        texture = place.texture
+        call = f"upload to texture {texture.label!r}"
+        no_offset(offset, f"{call}: offset")
         pixels = np.asarray(data)
-        rows = TextureRows(target.format, target.width, target.height, target.layers)
-        rows.check(pixels, f"upload to texture {target.label!r}")
-        return cls(target, pixels, rows, 0, 0)
+        if place is not target:  # all of a texture
+            rows = TextureRows(texture.format, texture.width, texture.height, texture.layers)
+            rows.check(pixels, call)
+            return cls(place, pixels, rows)
+        width, height, layers = pixel_extent(pixels, texture.format, call)
+        if layers < 2 and pixels.ndim == 3 + (texture.format.channels > 1):
+            pixels = pixels.reshape(layers * height, *pixels.shape[2:])
+        rows = TextureRows(texture.format, width, height if layers else 0, max(layers, 1))
+        return cls(place, pixels, rows)
 
     @property
     def resource(self) -> Trackable:
         """What the pixels are for."""
-        return cast(Trackable, self.target)
+        return cast(Trackable, self._place.texture)
 
     def parts(self, limit: int) -> Iterator[TextureJob]:
         """Cut it into jobs of at most `limit` bytes, but no smaller than a row.
@@ -186,11 +196,15 @@ class TextureJob:
         for layer in range(rows.layers):
             for y in range(0, rows.height, height):
                 part = TextureRows(rows.format, rows.width, min(height, rows.height - y))
-                yield TextureJob(self.target, images[layer, y : y + height], part, y, layer)
+                yield TextureJob(self._at(y, layer), images[layer, y : y + height], part)
+
+    def _at(self, y: int, layer: int) -> TexelCopyTextureInfo:
+        left, top, first = self._place.origin
+        return attrs.evolve(self._place, origin=(left, top + y, first + layer))
 
     def write(self, queue: RenderQueue) -> None:
         """Have the queue write the pixels."""
-        queue.write_texture(self.target, self.pixels)
+        queue.write_texture(self._place, self.pixels)
 
     def write_directly(self) -> bool:
         """Never: how a texture lies in memory is the driver's own affair."""
@@ -205,7 +219,7 @@ class TextureJob:
         rows = self._rows
         encoder.copy_buffer_to_texture(
             TexelCopyBufferInfo(source, at, rows.bytes_per_row, rows.height),
-            TexelCopyTextureInfo(self.target, 0, self._origin),
+            self._place,
             (rows.width, rows.height, rows.layers),
         )
 

@@ -90,8 +90,10 @@ from pers.graphics.types import (
 )
 from pers.textures import (
     ITexture,
+    TexelCopyTextureInfo,
     TextureFormat,
     TextureUsage,
+    texture_info,
 )
 
 logger = logging.getLogger("pers.graphics")
@@ -388,12 +390,14 @@ class RenderDevice(IRenderDevice):
         self.check_alive("create_surface")
         return self.native.create_surface(canvas, self)
 
-    def upload(self, data: Any, target: IBuffer | ITexture, offset: int = 0) -> None:
+    def upload(
+        self, data: Any, target: IBuffer | ITexture | TexelCopyTextureInfo, offset: int = 0
+    ) -> None:
         self._belt.upload(data, target, offset)
 
     async def read_array(
         self,
-        source: IBuffer | ITexture,
+        source: IBuffer | ITexture | TexelCopyTextureInfo,
         dtype: npt.DTypeLike | None = None,
         shape: int | tuple[int, ...] | None = None,
         *,
@@ -404,7 +408,7 @@ class RenderDevice(IRenderDevice):
 
     def read_array_blocking(
         self,
-        source: IBuffer | ITexture,
+        source: IBuffer | ITexture | TexelCopyTextureInfo,
         dtype: npt.DTypeLike | None = None,
         shape: int | tuple[int, ...] | None = None,
         *,
@@ -644,13 +648,13 @@ class RenderDevice(IRenderDevice):
 
     def _start_read(
         self,
-        source: IBuffer | ITexture,
+        source: IBuffer | ITexture | TexelCopyTextureInfo,
         dtype: npt.DTypeLike | None,
         shape: int | tuple[int, ...] | None,
     ) -> Result:
         """Submit the copy of `source` into memory of the pool."""
         if not isinstance(source, IBuffer):
-            owned(source, Texture, self, "read_array")
+            owned(texture_info(source, "read_array").texture, Texture, self, "read_array")
         what = Source.of(source, 0, None, MAX_INT, "read_array")
         check_layout(what.contents, dtype, shape, "read_array")
         nbytes = mapped_size(what.contents, MAX_INT)

@@ -801,19 +801,22 @@ class IRenderDevice(ABC):
         """
 
     @abstractmethod
-    def upload(self, data: Any, target: IBuffer | ITexture, offset: int = 0) -> None:
+    def upload(
+        self, data: Any, target: IBuffer | ITexture | TexelCopyTextureInfo, offset: int = 0
+    ) -> None:
         """Get bytes to the GPU, before anything that is submitted later.
 
         Args:
             data: A NumPy array or anything with the buffer protocol; pixels for a texture.
-            target: A buffer or a texture with usage COPY_DST.
+            target: A buffer or a texture with usage COPY_DST: all of the texture, or the pixels
+                from a place on that a `TexelCopyTextureInfo` names.
             offset: Where in the buffer (bytes, a multiple of 4).
         """
 
     @abstractmethod
     async def read_array(
         self,
-        source: IBuffer | ITexture,
+        source: IBuffer | ITexture | TexelCopyTextureInfo,
         dtype: npt.DTypeLike | None = None,
         shape: int | tuple[int, ...] | None = None,
         *,
@@ -822,7 +825,8 @@ class IRenderDevice(ABC):
         """Read a buffer or texture (usage COPY_SRC) after everything submitted so far.
 
         Args:
-            source: What to read.
+            source: What to read: of a texture its first mip level, or what lies from a place on
+                that a `TexelCopyTextureInfo` names.
             dtype: Item type; None means uint8 for a buffer and the format's type for a texture.
             shape: Shape of the array; None means one dimension for a buffer and
                 ``([layers,] height, width[, channels])`` for a texture.
@@ -834,7 +838,7 @@ class IRenderDevice(ABC):
     @abstractmethod
     def read_array_blocking(
         self,
-        source: IBuffer | ITexture,
+        source: IBuffer | ITexture | TexelCopyTextureInfo,
         dtype: npt.DTypeLike | None = None,
         shape: int | tuple[int, ...] | None = None,
         *,

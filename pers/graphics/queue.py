@@ -17,7 +17,7 @@ from pers.buffers.core import Buffer
 from pers.buffers.interfaces import IBuffer
 from pers.buffers.mapped_range import as_bytes_array, is_plain
 from pers.buffers.types import COPY_ALIGNMENT, BufferUsage, usage_names
-from pers.errors import BufferRangeError, BufferUsageError, PersError, ValidationError
+from pers.errors import BufferUsageError, PersError, ValidationError
 from pers.graphics.encoder import CommandBuffer, check_bytes, texture_place
 from pers.graphics.interfaces import ICommandBuffer, IRenderQueue
 from pers.graphics.resources import owned_buffer
@@ -26,8 +26,8 @@ from pers.textures import (
     ITexture,
     TexelCopyTextureInfo,
     TextureFormat,
-    TextureRows,
     TextureUsage,
+    pixel_extent,
     texture_info,
 )
 
@@ -173,18 +173,7 @@ class RenderQueue(IRenderQueue):
         device.check_alive("write_texture")
         data = np.asarray(pixels)
         texture = texture_info(target, "write_texture").texture
-        channels = texture.format.channels
-        images = data if data.ndim == 3 + (channels > 1) else data[None]
-        if images.ndim != 3 + (channels > 1):
-            raise BufferRangeError(
-                f"write_texture: pixels for texture {texture.label!r} have shape ([layers,] "
-                f"height, width{', ' + str(channels) if channels > 1 else ''}), not {data.shape}"
-            )
-        layers, height, width = images.shape[:3]
-        image = images[0] if layers else np.empty(images.shape[1:], data.dtype)
-        rows = TextureRows(texture.format, width, height)
-        rows.check(image, f"write_texture: texture {texture.label!r}")
-        size = (width, height, layers)
+        size = pixel_extent(data, texture.format, f"write_texture: texture {texture.label!r}")
         place, _ = texture_place(device, target, size, TextureUsage.COPY_DST, "write_texture")
         if texture.sample_count > 1 or texture.format is TextureFormat.DEPTH32_FLOAT:
             raise ValidationError(

@@ -32,6 +32,7 @@ from pers import (
     RingFullError,
     StagingBelt,
     Submission,
+    TexelCopyTextureInfo,
     TextureFormat,
     TextureUsage,
     ValidationError,
@@ -426,6 +427,67 @@ def test_pictures_that_do_not_fit(device: IRenderDevice) -> None:
         device.upload(
             np.zeros((4, 4, 4), np.uint8), make_texture(device, usage=TextureUsage.COPY_SRC)
         )
+
+
+@pytest.mark.parametrize("way", ["queue", "encoder", "parts"])
+def test_parts_of_pictures(way: str, device: IRenderDevice) -> None:
+    """To a place of a layer of a level; all around it stays as it was."""
+    texture = make_texture(device, 700, 600, layers=3, mip_levels=2)
+    level = TexelCopyTextureInfo(texture, 1)
+    expected = np.zeros((3, 300, 350, 4), np.uint8)
+    belt = StagingBelt(device, budget=64 * 1024) if way == "parts" else device.belt
+    for x, y, layer, layers, height, width in (
+        (0, 0, 0, 3, 300, 350), (7, 9, 1, 2, 5, 3), (20, 3, 2, 1, 290, 300), (349, 299, 0, 1, 1, 1),
+    ):  # fmt: skip
+        pixels = random_pixels(TextureFormat.RGBA8_UNORM, height, width, layers)
+        target = TexelCopyTextureInfo(texture, 1, (x, y, layer))
+        if way == "encoder":
+            encoder = device.create_command_encoder()
+            belt.upload(pixels, target, encoder=encoder)
+            device.queue.submit([encoder.finish()])
+        else:
+            belt.upload(pixels, target)
+            belt.flush()
+        expected[layer : layer + layers, y : y + height, x : x + width] = pixels
+        assert (device.read_array_blocking(level) == expected).all()
+        part = device.read_array_blocking(target)
+        assert (part == np.squeeze(expected[layer:, y:, x:], 0 if layer == 2 else ())).all()
+    assert not device.read_array_blocking(texture).any()
+
+
+def test_pictures_with_an_axis_for_one_layer_or_none(device: IRenderDevice) -> None:
+    texture = make_texture(device, 4, 4, layers=2)
+    second = TexelCopyTextureInfo(texture, 0, (0, 0, 1))
+    device.upload(np.full((1, 4, 4, 4), 9, np.uint8), second)
+    for nothing in ((0, 4, 4, 4), (1, 0, 4, 4), (4, 0, 4), (2, 0, 0, 4)):
+        device.upload(np.zeros(nothing, np.uint8), TexelCopyTextureInfo(texture))
+        encoder = device.create_command_encoder()
+        device.belt.upload(
+            np.zeros(nothing, np.uint8), TexelCopyTextureInfo(texture), encoder=encoder
+        )
+        device.queue.submit([encoder.finish()])
+    assert (device.read_array_blocking(second) == 9).all()
+    assert not device.read_array_blocking(texture)[0].any()
+
+
+def test_parts_of_pictures_that_do_not_fit(device: IRenderDevice) -> None:
+    texture = make_texture(device, 8, 8, layers=2, mip_levels=2)
+    encoder = device.create_command_encoder()
+    for pixels, place in (
+        ((8, 9, 4), TexelCopyTextureInfo(texture)),
+        ((5, 4, 4), TexelCopyTextureInfo(texture, 1)),
+        ((4, 4, 4), TexelCopyTextureInfo(texture, 0, (5, 0, 0))),
+        ((4, 4, 4), TexelCopyTextureInfo(texture, 0, (0, 0, 2))),
+        ((3, 4, 4, 4), TexelCopyTextureInfo(texture)),
+        ((4, 4, 4), TexelCopyTextureInfo(texture, 2)),
+        ((4, 4), TexelCopyTextureInfo(texture)),
+        ((4, 4, 3), TexelCopyTextureInfo(texture)),
+    ):
+        for options in ({}, {"encoder": encoder}):
+            with pytest.raises((BufferRangeError, ValidationError)):
+                device.belt.upload(np.zeros(pixels, np.uint8), place, **options)
+    with pytest.raises(ValidationError, match="mip"):
+        device.read_array_blocking(TexelCopyTextureInfo(texture, 2))
 
 
 # --- Mistakes -------------------------------------------------------------------------------------
