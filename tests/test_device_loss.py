@@ -526,6 +526,9 @@ CALLS: dict[str, Call] = {
         e.compute_descriptor
     ),
     "IRenderDevice.create_frame_buffer": lambda e: e.device.create_frame_buffer(4, 4),
+    "IRenderDevice.create_frame_buffer_from": lambda e: e.device.create_frame_buffer_from(
+        e.frame.color_textures
+    ),
     "IRenderDevice.create_query_set": lambda e: e.device.create_query_set("occlusion", 1),
     "IRenderDevice.create_command_encoder": lambda e: e.device.create_command_encoder(),
     "IRenderDevice.create_render_bundle_encoder": lambda e: e.device.create_render_bundle_encoder(
