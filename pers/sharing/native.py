@@ -115,8 +115,20 @@ class NativeResource(NativeObject):
     """Memory that is handed over: between `acquire` and `release` it is this process's."""
 
     @abstractmethod
+    def wait_first(self, waits: Sequence[NativePoint]) -> None:
+        """Block until `waits` are signalled, where the CPU waits and not the GPU.
+
+        Called before the turn is taken, and without a lock: those who signal may need both. When
+        it raises, no signal was taken.
+        """
+
+    @abstractmethod
+    def give_back(self, waits: Sequence[NativePoint]) -> None:
+        """Undo `wait_first`, since the turn could not be taken."""
+
+    @abstractmethod
     def acquire(self, waits: Sequence[NativePoint], *, write: bool) -> None:
-        """Take it from the other side, once `waits` are signalled."""
+        """Take it from the other side; the GPU does so once `waits` are signalled."""
 
     @abstractmethod
     def release(self, signals: Sequence[NativePoint]) -> None:
@@ -124,7 +136,7 @@ class NativeResource(NativeObject):
 
     @abstractmethod
     def wait(self, waits: Sequence[NativePoint]) -> None:
-        """Have what follows in this access wait for more (another reader joins)."""
+        """Have what the GPU does next wait for more (another reader joins)."""
 
     @abstractmethod
     def signal(self, signals: Sequence[NativePoint]) -> None:

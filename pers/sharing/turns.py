@@ -57,7 +57,20 @@ class Turns:
             raise TextureAccessError(f"{self.what} was closed{self._closed_by}; make another one")
 
     def begin(self, waits: Sequence[NativePoint], *, write: bool, timeout_ns: int) -> None:
-        """Start an access, or raise when another one excludes it for that long."""
+        """Start an access, or raise when another one excludes it for that long.
+
+        What the CPU waits for comes first: meanwhile others have their turns, and may signal it.
+        """
+        self.check_open()
+        self._native.wait_first(waits)
+        try:
+            self._take(waits, write=write, timeout_ns=timeout_ns)
+        except BaseException:
+            self._native.give_back(waits)
+            raise
+
+    def _take(self, waits: Sequence[NativePoint], *, write: bool, timeout_ns: int) -> None:
+        """Take the turn, or raise when another access excludes this one for that long."""
         problem = self._try_begin(waits, write=write)
         for _ in Naps(timeout_ns) if problem else ():
             problem = self._try_begin(waits, write=write)
@@ -70,7 +83,7 @@ class Turns:
             )
 
     def _try_begin(self, waits: Sequence[NativePoint], *, write: bool) -> str:
-        """Start an access; return what excludes it, or an empty string."""
+        """Take the turn; return what excludes it, or an empty string."""
         with self.lock:
             self.check_open()
             if self._writing:

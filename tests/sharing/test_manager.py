@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import attrs
@@ -39,6 +40,8 @@ from pers import (
     open_device,
     open_share_manager,
 )
+from pers.backends.host.sync import HostTimeline
+from pers.sharing.control import poll_time
 from tests.sharing.support import MANAGERS, describe, linux, mappings, open_fds, picture
 
 
@@ -563,6 +566,95 @@ def test_binary_semaphores(two: Any) -> None:
     for call in (lambda: made.value, lambda: made.signal(1), lambda: made.wait(1, 0)):
         with pytest.raises(OperationNotSupportedError, match="binary semaphore has no value"):
             call()
+
+
+def test_a_signal_is_not_lost_when_the_access_does_not_come_about(two: Any) -> None:
+    other = two[1]
+    if "binary" not in other.capabilities.semaphores:
+        pytest.skip(f"{other.capabilities.device} shares no binary semaphores")
+    here, there = shared(*two)
+    signalled, never = (other.create_semaphore("binary") for _ in range(2))
+    with there.access(signal=[signalled]):
+        pass
+    with here.access(write=True), pytest.raises(TextureAccessError, match="writes it"):
+        there.access(wait=[signalled]).__enter__()
+    if other.capabilities.hand_over == "cpu":  # a GPU's queue would wait for ever
+        with pytest.raises(WaitTimeoutError):
+            there.access(wait=[signalled, never]).__enter__()
+    with there.access(wait=[signalled]) as view:
+        view.download()
+
+
+@pytest.fixture
+def waiting(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set when somebody waits for a timeline of the host."""
+    event = threading.Event()
+    wait = HostTimeline.wait
+
+    def notice(timeline: HostTimeline, value: int, timeout_ns: int) -> bool:
+        event.set()
+        return wait(timeline, value, timeout_ns)
+
+    monkeypatch.setattr(HostTimeline, "wait", notice)
+    return event
+
+
+def test_who_waits_for_a_signal_keeps_no_thread_out(waiting: threading.Event) -> None:
+    with HostTextureShareManager(timeout_ns=20_000_000_000) as manager:
+        texture = manager.create_shareable_texture(describe())
+        made = manager.create_semaphore("timeline")
+        with ThreadPoolExecutor(1) as pool:
+            with texture.access(signal=[(made, 1)]):
+                late = pool.submit(read_when, texture, made)
+                assert waiting.wait(20)
+                manager.export_texture(texture).close()
+                assert not late.done()
+            assert not late.result(20).any()
+
+
+def test_who_waits_for_a_signal_keeps_no_process_out(waiting: threading.Event) -> None:
+    """The other side begins first, and this one can still write what that waits for."""
+    with (
+        HostTextureShareManager(timeout_ns=20_000_000_000) as one,
+        HostTextureShareManager(timeout_ns=20_000_000_000) as other,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        here, there = shared(one, other)
+        made = one.create_semaphore("timeline")
+        early = pool.submit(read_when, there, other.import_semaphore(one.export_semaphore(made)))
+        assert waiting.wait(20)
+        with here.access(write=True, signal=[(made, 1)]) as view:
+            view.upload(picture(here.descriptor, 4))
+        np.testing.assert_array_equal(early.result(20), picture(here.descriptor, 4))
+
+
+def read_when(texture: Any, semaphore: Any) -> Any:
+    """Read a texture when a timeline is at 1."""
+    with texture.access(wait=[(semaphore, 1)], timeout_ns=20_000_000_000) as view:
+        return view.download()
+
+
+@linux
+def test_a_semaphore_may_be_closed_while_an_access_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits = threading.Event()
+    with HostTextureShareManager(timeout_ns=20_000_000_000) as manager:
+        texture, free = (manager.create_shareable_texture(describe()) for _ in range(2))
+        made = manager.create_semaphore("binary")
+        same = manager.import_semaphore(manager.export_semaphore(made))
+        monkeypatch.setattr(
+            "pers.backends.host.sync.poll_time", lambda end: (waits.set(), poll_time(end))[1]
+        )
+        with ThreadPoolExecutor(1) as pool:
+            access = pool.submit(texture.access(wait=[made]).__enter__)
+            assert waits.wait(20)
+            made.close()
+            texture.close()
+            with free.access(signal=[same]):
+                pass
+            with pytest.raises(TextureAccessError, match="was closed"):
+                access.result(20)
 
 
 @linux

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import time
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -70,26 +71,30 @@ class _HostMemory(NativeResource):
         """Return a part of the memory itself."""
         return np.frombuffer(self.native_handle, np.uint8, size, offset)
 
+    def wait_first(self, waits: Sequence[NativePoint]) -> None:
+        end = time.monotonic_ns() + self._timeout_ns
+        done: list[NativePoint] = []
+        try:
+            for point in waits:
+                self._wait_for(point, max(0, end - time.monotonic_ns()))
+                done.append(point)
+        except BaseException:
+            self.give_back(done)
+            raise
+
+    def give_back(self, waits: Sequence[NativePoint]) -> None:
+        for semaphore, _ in waits:
+            if isinstance(semaphore, HostBinary):  # counters stay where they are
+                semaphore.give_back()
+
     def acquire(self, waits: Sequence[NativePoint], *, write: bool) -> None:
-        self.wait(waits)
+        pass  # the CPU has waited
 
     def release(self, signals: Sequence[NativePoint]) -> None:
         self.signal(signals)
 
     def wait(self, waits: Sequence[NativePoint]) -> None:
-        for point in waits:
-            match point:
-                case (HostBinary() as semaphore, _):
-                    done = semaphore.wait(self._timeout_ns)
-                case (NativeCounter() as counter, int() as value):
-                    done = counter.wait(value, self._timeout_ns)
-                case _:
-                    raise AssertionError(point)
-            if not done:
-                raise WaitTimeoutError(
-                    f"{self._what}: what its access waits for was not signalled within "
-                    f"{self._timeout_ns / 1e9:g} s; see that the other side signals it"
-                )
+        pass  # the CPU has waited
 
     def signal(self, signals: Sequence[NativePoint]) -> None:
         for point in signals:
@@ -100,6 +105,20 @@ class _HostMemory(NativeResource):
                     counter.signal(value)
                 case _:
                     raise AssertionError(point)
+
+    def _wait_for(self, point: NativePoint, timeout_ns: int) -> None:
+        match point:
+            case (HostBinary() as semaphore, _):
+                done = semaphore.wait(timeout_ns)
+            case (NativeCounter() as counter, int() as value):
+                done = counter.wait(value, timeout_ns)
+            case _:
+                raise AssertionError(point)
+        if not done:
+            raise WaitTimeoutError(
+                f"{self._what}: what its access waits for was not signalled within "
+                f"{self._timeout_ns / 1e9:g} s; see that the other side signals it"
+            )
 
     def finish(self) -> None:
         pass  # the CPU is done when its calls return

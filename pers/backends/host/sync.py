@@ -55,19 +55,25 @@ class HostBinary(NativeSemaphore):
 
     def wait(self, timeout_ns: int) -> bool:
         """Block until it is signalled and take the signal; False when that takes too long."""
-        number = self._fd.fileno()
-        poll = select.poll()
-        poll.register(number, select.POLLIN)
         end = time.monotonic_ns() + timeout_ns
-        while True:
-            if poll.poll(poll_time(end)):
-                os.set_blocking(number, False)  # a peer may have changed that
-                # Unless somebody else was quicker.
-                with contextlib.suppress(BlockingIOError):
-                    os.eventfd_read(number)
-                    return True
-            if time.monotonic_ns() >= end:
-                return False
+        with contextlib.closing(self._fd.duplicate()) as fd:  # it may be closed meanwhile
+            number = fd.fileno()
+            poll = select.poll()
+            poll.register(number, select.POLLIN)
+            while True:
+                if poll.poll(poll_time(end)):
+                    os.set_blocking(number, False)  # a peer may have changed that
+                    # Unless somebody else was quicker.
+                    with contextlib.suppress(BlockingIOError):
+                        os.eventfd_read(number)
+                        return True
+                if time.monotonic_ns() >= end:
+                    return False
+
+    def give_back(self) -> None:
+        """Undo a `wait`, unless the semaphore was closed since."""
+        if self._fd.is_open:
+            self.signal()
 
     def destroy(self) -> None:
         self._fd.close()

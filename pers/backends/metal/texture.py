@@ -73,6 +73,12 @@ class MetalTexture(NativeTexture):
         control.close()  # the handle is a number and nothing else
         return MetalTextureHandle(self.surface_id)
 
+    def wait_first(self, waits: Sequence[NativePoint]) -> None:
+        pass  # the GPU waits
+
+    def give_back(self, waits: Sequence[NativePoint]) -> None:
+        pass
+
     def acquire(self, waits: Sequence[NativePoint], *, write: bool) -> None:
         self._work.wait(waits, self._what)
 

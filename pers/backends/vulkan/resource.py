@@ -117,6 +117,12 @@ class VulkanResource(NativeResource):
 
     # --- The port ---------------------------------------------------------------------------------
 
+    def wait_first(self, waits: Sequence[NativePoint]) -> None:
+        pass  # the GPU waits
+
+    def give_back(self, waits: Sequence[NativePoint]) -> None:
+        pass
+
     def acquire(self, waits: Sequence[NativePoint], *, write: bool) -> None:
         self._accessing = True
         self._wait_for(waits)

@@ -121,6 +121,12 @@ class _WebGPUTexture(NativeTexture):
             self._on_gpu = True
         return self._own
 
+    def wait_first(self, waits: Sequence[NativePoint]) -> None:
+        self._shared.wait_first(waits)
+
+    def give_back(self, waits: Sequence[NativePoint]) -> None:
+        self._shared.give_back(waits)
+
     def acquire(self, waits: Sequence[NativePoint], *, write: bool) -> None:
         self._shared.acquire(waits, write=write)
         self._writes, self._on_gpu = write, False
