@@ -84,8 +84,7 @@ class _Access(ManagedAccess, BufferAccess):
         self.check_writable()
         flat = as_bytes_array(data, f"{self.turns.what}: upload")
         self._check_range(offset, flat.nbytes)
-        with self.turns.lock:
-            self.check()
+        with self.calling():
             self._buffer.native.upload(flat, offset)
 
     def download(self, *, offset: int = 0, size: int | None = None) -> npt.NDArray[np.uint8]:
@@ -94,14 +93,12 @@ class _Access(ManagedAccess, BufferAccess):
             size = max(self._buffer.size - whole_number(offset, "offset"), 0)
         self._check_range(offset, whole_number(size, "size"))
         out = np.empty(size, np.uint8)
-        with self.turns.lock:
-            self.check()
+        with self.calling():
             self._buffer.native.download(out, offset)
         return out
 
     def as_array(self) -> npt.NDArray[np.uint8]:
-        with self.turns.lock:
-            self.check()
+        with self.calling():
             memory = self._buffer.native.memory()
         if not self._writable:
             memory = np.frombuffer(memory.data.toreadonly(), np.uint8)

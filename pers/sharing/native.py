@@ -132,7 +132,7 @@ class NativeResource(NativeObject):
 
     @abstractmethod
     def release(self, signals: Sequence[NativePoint]) -> None:
-        """Give it to the other side and signal that; without signals, return when that is done."""
+        """Give it to the other side and signal that; without signals, `finish` comes next."""
 
     @abstractmethod
     def wait(self, waits: Sequence[NativePoint]) -> None:
@@ -142,7 +142,7 @@ class NativeResource(NativeObject):
     def signal(self, signals: Sequence[NativePoint]) -> None:
         """Signal that what came before is done (one of several readers leaves).
 
-        Without signals, return when it is done.
+        Without signals, `finish` comes next.
         """
 
     @abstractmethod

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from pers._checks import whole_number
-from pers.errors import TextureAccessError
+from pers.errors import TextureAccessError, WaitTimeoutError
 from pers.sharing.control import ControlPage
 from pers.sharing.interfaces import SyncPoint, TextureShareManager
 from pers.sharing.native import NativePoint, NativeResource
@@ -70,11 +70,14 @@ class ManagedResource:
         waits, signals = self._to_points(wait, "wait"), self._to_points(signal, "signal")
         timeout_ns = whole_number(timeout_ns, "timeout_ns")
         self.turns.begin(waits, write=view.writable, timeout_ns=timeout_ns)
+        completed = False
         try:
             yield view
+            completed = True
         finally:
             view.is_over = True
-            self.turns.end(signals)
+            # Who leaves because a wait was given up does not wait once more.
+            self.turns.end(signals, wait=completed or not view.gave_up)
 
     def close(self) -> None:
         self.turns.close()
@@ -91,6 +94,8 @@ class ManagedAccess:
     def __init__(self, resource: ManagedResource, *, writable: bool) -> None:
         self.turns = resource.turns
         self.is_over = False
+        self.gave_up = False
+        """Whether its last call was given up while it waited for the GPU."""
         self._whole = resource
         self._writable = writable
 
@@ -110,6 +115,18 @@ class ManagedAccess:
             raise TextureAccessError(
                 f"{self.turns.what} is used after its access; open another access()"
             )
+
+    @contextmanager
+    def calling(self) -> Generator[None]:
+        """Call the backend, one thread at a time."""
+        with self.turns.lock:
+            self.check()
+            try:
+                yield
+            except (WaitTimeoutError, KeyboardInterrupt):
+                self.gave_up = True
+                raise
+            self.gave_up = False
 
     def check_writable(self) -> None:
         """Raise when it was opened for reading."""

@@ -84,22 +84,19 @@ class _Access(ManagedAccess, TextureAccess):
         array = np.asarray(pixels)
         rows.check(array)
         flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        with self.turns.lock:
-            self.check()
+        with self.calling():
             self._texture.native.upload(flat, layer, mip_level)
 
     def download(self, *, layer: int = 0, mip_level: int = 0) -> npt.NDArray[Any]:
         rows = self._rows(layer, mip_level)
         out = np.empty(rows.shape, rows.format.dtype)
-        with self.turns.lock:
-            self.check()
+        with self.calling():
             self._texture.native.download(out.reshape(-1).view(np.uint8), layer, mip_level)
         return out
 
     def as_array(self, *, layer: int = 0, mip_level: int = 0) -> npt.NDArray[Any]:
         rows = self._rows(layer, mip_level)
-        with self.turns.lock:
-            self.check()
+        with self.calling():
             memory = self._texture.native.memory(layer, mip_level)
         if not self._writable:
             memory = np.frombuffer(memory.data.toreadonly(), np.uint8)

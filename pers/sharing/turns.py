@@ -106,18 +106,26 @@ class Turns:
                 self._readers += 1
             return ""
 
-    def end(self, signals: Sequence[NativePoint]) -> None:
-        """End an access that `begin` started."""
+    def end(self, signals: Sequence[NativePoint], *, wait: bool = True) -> None:
+        """End an access that `begin` started.
+
+        Args:
+            signals: What the GPU signals when it is done.
+            wait: Whether to wait for the GPU when there are none.
+        """
         with self.lock:
-            if self._readers > 1:
-                self._readers -= 1
-                self._native.signal(signals)
-                return
+            is_last = self._readers <= 1
             try:
-                self._native.release(signals)
+                if is_last:
+                    self._native.release(signals)
+                else:
+                    self._native.signal(signals)
+                if wait and not signals:
+                    self._native.finish()
             finally:
-                self._writing, self._readers = False, 0
-                self.control.unlock()
+                self._writing, self._readers = False, max(0, self._readers - 1)
+                if is_last:
+                    self.control.unlock()
 
     def close(self, by: str = "") -> None:
         """Free the resource; the second time does nothing.

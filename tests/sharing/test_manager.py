@@ -40,6 +40,7 @@ from pers import (
     open_device,
     open_share_manager,
 )
+from pers.backends.host.device import HostTexture
 from pers.backends.host.sync import HostTimeline
 from pers.sharing.control import poll_time
 from tests.sharing.support import MANAGERS, describe, linux, mappings, open_fds, picture
@@ -257,6 +258,31 @@ def test_an_error_in_the_block_ends_the_access(two: Any) -> None:
         raise KeyError
     with texture.access(write=True):
         pass
+
+
+@pytest.mark.parametrize("error", [WaitTimeoutError, KeyboardInterrupt, BufferRangeError])
+def test_a_wait_that_is_given_up_is_not_begun_again(
+    error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end of the access, that is; after any other error the end waits as ever."""
+    ends: list[Any] = []
+
+    def refuse(*_: Any) -> None:
+        raise error
+
+    with HostTextureShareManager() as manager:
+        texture = manager.create_shareable_texture(describe())
+        with monkeypatch.context() as patch:
+            patch.setattr(HostTexture, "download", refuse)
+            patch.setattr(HostTexture, "finish", lambda texture: ends.append(texture))
+            with pytest.raises(error), texture.access() as view:
+                view.download()
+            assert len(ends) == (error is BufferRangeError)
+            with texture.access() as view, contextlib.suppress(error):
+                view.download()
+            assert len(ends) == 1 + (error is BufferRangeError)
+        with texture.access(write=True):
+            pass
 
 
 def test_an_access_that_is_never_ended_ends_when_it_is_forgotten(two: Any) -> None:

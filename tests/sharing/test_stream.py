@@ -33,6 +33,7 @@ from pers import (
     ValidationError,
     WaitTimeoutError,
 )
+from pers.backends.host.device import HostTexture
 from pers.sharing.ipc import address as address_module
 from pers.sharing.ipc.address import Address, socket_folder
 from pers.sharing.ipc.channel import Channel
@@ -279,6 +280,30 @@ def test_a_frame_that_fails_is_never_seen(studio: Studio) -> None:
     with subscriber.next_frame() as frame:
         check(frame)
         assert frame.dropped == 0
+
+
+def test_a_wait_that_was_given_up_is_not_begun_again(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither by the end of the subscriber's frame nor by that of the publisher's."""
+    publisher, subscriber = studio.publish(), studio.subscribe()
+    publisher._hub._semaphore = None
+    write(publisher)
+    ends: list[Any] = []
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HostTexture, "upload", interrupt)
+        patch.setattr(HostTexture, "download", interrupt)
+        patch.setattr(HostTexture, "finish", lambda texture: ends.append(texture))
+        with pytest.raises(KeyboardInterrupt), subscriber.next_frame() as frame:
+            frame.view.download()
+        with pytest.raises(KeyboardInterrupt), publisher.next_frame() as frame:
+            frame.view.upload(picture(SMALL, 1))
+        assert ends == []
+    assert write(publisher) == read(subscriber) == 2
 
 
 def test_a_texture_that_is_written_again_is_not_read(studio: Studio) -> None:

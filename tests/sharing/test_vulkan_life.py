@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,10 @@ import pytest
 
 from pers import OperationNotSupportedError, PersError, TextureAccessError, WaitTimeoutError
 from pers.backends.vulkan import buffer as buffer_module
+from pers.backends.vulkan import sync
+from pers.backends.vulkan._ffi import vk
 from pers.backends.vulkan.instance import PhysicalDevice
+from pers.backends.vulkan.submission import wait_in_slices
 from tests.sharing.support import describe, linux, open_fds, picture
 from tests.sharing.vulkan_drivers import (
     ICDS,
@@ -105,6 +110,72 @@ def test_a_semaphore_that_nobody_signals_blocks_nobody() -> None:
     assert out.count("was not done after 0.1 s; the GPU waits for a semaphore") == 2
     assert "no error" not in out
     assert "so the memory it uses is not freed" in out
+
+
+def test_ctrl_c_ends_a_wait_for_the_gpu() -> None:
+    """And the end of the access, which would wait for the same."""
+    assert run("swiftshader", "vulkan_end", "interrupted") == "interrupted\n"
+
+
+def test_waits_in_the_driver_are_short() -> None:
+    slices: list[int] = []
+
+    def wait(slice_ns: int) -> int:
+        slices.append(slice_ns)
+        if len(slices) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return int(vk.VK_TIMEOUT)
+
+    with pytest.raises(KeyboardInterrupt):
+        wait_in_slices(wait, 2**70)
+    assert slices == [50_000_000] * 3
+    assert not wait_in_slices(wait, 0)
+    assert slices[3:] == [0]
+    assert wait_in_slices(lambda _: int(vk.VK_SUCCESS), 0)
+
+
+@pytest.mark.parametrize("kind", ["timeline", "fence"])
+def test_semaphores_and_fences_are_waited_for_in_slices(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_on("lavapipe") as manager:
+        gpu = manager._gpu
+        made = {"timeline": sync.VulkanTimeline, "fence": sync.VulkanFence}[kind]
+        # Neither can be shared here, which is not what this is about.
+        monkeypatch.setattr(sync, "SEMAPHORE_FD", 0)
+        monkeypatch.setattr(sync, "FENCE_FD", 0)
+        one: Any = made(gpu)
+        called: list[int] = []
+
+        def call(name: str, *arguments: Any) -> int:
+            called.append(arguments[-1])
+            if len(called) == 2:
+                signal.raise_signal(signal.SIGINT)
+            return int(vk.VK_TIMEOUT)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(gpu.fn, "call", call)
+            one.wait(*([1] if kind == "timeline" else []), 2**70)
+        assert called == [50_000_000] * 2
+
+
+def test_a_wait_that_was_given_up_is_not_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[int] = []
+    with open_on("swiftshader", timeout_ns=100_000_000) as manager:
+        texture = manager.create_shareable_texture(describe())
+        never = manager.create_semaphore("binary")
+        work = manager._gpu.work
+        wait = work.wait
+        monkeypatch.setattr(
+            work, "wait", lambda serial, limit: (waits.append(serial), wait(serial, limit))[1]
+        )
+        with pytest.raises(WaitTimeoutError), texture.access(wait=[never]) as view:
+            view.download()
+        assert len(waits) == 1
+        with pytest.raises(WaitTimeoutError), texture.access() as view:
+            with suppress(WaitTimeoutError):
+                view.download()
+        assert len(waits) == 3  # who goes on all the same is told again
 
 
 def test_binary_semaphores_within_a_process() -> None:

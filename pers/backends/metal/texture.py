@@ -83,13 +83,14 @@ class MetalTexture(NativeTexture):
         self._work.wait(waits, self._what)
 
     def release(self, signals: Sequence[NativePoint]) -> None:
-        self._work.signal(signals, self._what)
+        self.signal(signals)
 
     def wait(self, waits: Sequence[NativePoint]) -> None:
         self._work.wait(waits, self._what)
 
     def signal(self, signals: Sequence[NativePoint]) -> None:
-        self._work.signal(signals, self._what)
+        if signals:
+            self._work.signal(signals, self._what)
 
     def finish(self) -> None:
         self._work.signal((), self._what)

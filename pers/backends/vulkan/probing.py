@@ -124,9 +124,11 @@ def _try_texture(sharing: Sharing) -> None:
             made.acquire((), write=True)
             made.upload(wanted, 0, 0)
             made.release(())
+            made.finish()
             opened.acquire((), write=False)
             opened.download(got, 0, 0)
             opened.release(())
+            opened.finish()
         finally:
             opened.destroy()
     finally:

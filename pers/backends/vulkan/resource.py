@@ -253,14 +253,13 @@ class VulkanResource(NativeResource):
         try:
             held = hold(signals)
         except TextureAccessError:  # one was closed in the meantime: hand over without
-            self._end(())
+            self.finish()
             raise
         if signals:
             self._held += held
             self._submit(signals)
         else:
             self._flush()
-            self._wait(self._serial)
 
     def _wait(self, serial: int) -> None:
         if serial:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import collections
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from pers.backends.vulkan._ffi import NULL, Functions, check, ffi, struct, vk
 from pers.errors import DeviceLostError
 
-__all__ = ["NEVER", "Recording", "SignalPoint", "Submitter", "WaitPoint"]
+__all__ = ["NEVER", "Recording", "SignalPoint", "Submitter", "WaitPoint", "wait_in_slices"]
 
 WaitPoint = tuple[Any, int]
 """A `VkSemaphore` and its value, 0 for a binary one."""
 SignalPoint = WaitPoint
 NEVER = 2**64 - 1
+
+SLICE_NS = 50_000_000
+"""How long one wait in the driver takes at most."""
 
 _HANDLES = ffi.typeof("VkSemaphore[]")
 _VALUES = ffi.typeof("uint64_t[]")
@@ -23,6 +27,24 @@ _STAGES = ffi.typeof("VkPipelineStageFlags[]")
 _SUBMIT = ffi.typeof("VkSubmitInfo *")
 _WAIT = ffi.typeof("VkSemaphoreWaitInfo *")
 _TIMELINE = ffi.typeof("VkTimelineSemaphoreSubmitInfo *")
+
+
+def wait_in_slices(wait: Callable[[int], int], timeout_ns: int) -> bool:
+    """Wait for the GPU and return True, or False when that takes too long.
+
+    Signal handlers of Python run between the slices, so that Ctrl+C ends the wait.
+
+    Args:
+        wait: Waits in the driver for some nanoseconds, and returns a `VkResult`.
+        timeout_ns: How long to wait at most.
+    """
+    end = time.monotonic_ns() + timeout_ns
+    left = timeout_ns
+    while wait(max(0, min(left, SLICE_NS))) != vk.VK_SUCCESS:
+        left = end - time.monotonic_ns()
+        if left <= 0:
+            return False
+    return True
 
 
 class Recording:
@@ -178,8 +200,10 @@ class Submitter:
                 "pValues": value,
             },
         )
-        result = self._fn.call("vkWaitSemaphores", self._device, info, timeout_ns)
-        return bool(result == vk.VK_SUCCESS)
+        return wait_in_slices(
+            lambda slice_ns: self._fn.call("vkWaitSemaphores", self._device, info, slice_ns),
+            timeout_ns,
+        )
 
     def retire(self, free: Callable[[], None]) -> None:
         """Call `free` when all that is submitted by now is done; may be called anywhere."""

@@ -12,7 +12,7 @@ from pers.backends.vulkan._exit import is_leaving
 from pers.backends.vulkan._ffi import NULL, check, ffi, struct, vk
 from pers.backends.vulkan.device import Gpu
 from pers.backends.vulkan.external import FdHandles
-from pers.backends.vulkan.submission import WaitPoint
+from pers.backends.vulkan.submission import WaitPoint, wait_in_slices
 from pers.errors import (
     InvalidTextureHandleError,
     OperationNotSupportedError,
@@ -220,12 +220,15 @@ class VulkanTimeline(Payload, NativeCounter[SemaphoreHandle]):
             self._gpu.fn.call("vkSignalSemaphore", self._gpu.handle, info)
 
     def wait(self, value: int, timeout_ns: int) -> bool:
+        gpu = self._gpu
         info = struct(
             "VkSemaphoreWaitInfo", semaphoreCount=1, pSemaphores=[self.handle], pValues=[value]
         )
         with self._in_use():
-            result = self._gpu.fn.call("vkWaitSemaphores", self._gpu.handle, info, timeout_ns)
-        return bool(result == vk.VK_SUCCESS)
+            return wait_in_slices(
+                lambda slice_ns: gpu.fn.call("vkWaitSemaphores", gpu.handle, info, slice_ns),
+                timeout_ns,
+            )
 
 
 def _export_semaphore(gpu: Gpu, semaphore: Any, kind: SemaphoreKind) -> SemaphoreHandle:
@@ -275,8 +278,12 @@ class VulkanFence(Payload, NativeFence):
     def wait(self, timeout_ns: int) -> bool:
         gpu = self._gpu
         with self._in_use():
-            result = gpu.fn.call("vkWaitForFences", gpu.handle, 1, self._array, 1, timeout_ns)
-        return bool(result == vk.VK_SUCCESS)
+            return wait_in_slices(
+                lambda slice_ns: gpu.fn.call(
+                    "vkWaitForFences", gpu.handle, 1, self._array, 1, slice_ns
+                ),
+                timeout_ns,
+            )
 
     def reset(self) -> None:
         with self._in_use():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
@@ -92,8 +93,8 @@ class OpenTexture:
     _context: AbstractContextManager[TextureAccess]
 
     def close(self) -> None:
-        """End the access."""
-        self._context.__exit__(None, None, None)
+        """End the access, by the exception that is under way if there is one."""
+        self._context.__exit__(*sys.exc_info())
 
 
 def try_open(

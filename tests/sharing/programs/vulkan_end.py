@@ -1,13 +1,16 @@
 """Ways to end a program that uses Vulkan.
 
 ``unclosed`` ends with everything open, ``threads`` with daemon threads in the driver, ``garbage``
-after dropping all of it, and ``stuck`` after waiting for a semaphore that nobody signals.
+after dropping all of it, ``stuck`` after waiting for a semaphore that nobody signals, and
+``interrupted`` after SIGINT in the middle of such a wait.
 """
 
 from __future__ import annotations
 
 import gc
 import logging
+import os
+import signal
 import sys
 import threading
 import time
@@ -51,12 +54,25 @@ def stuck(manager: VulkanTextureShareManager) -> None:
     manager.close()
 
 
+def interrupted(manager: VulkanTextureShareManager) -> None:
+    globals()["kept"] = manager  # to close it would wait for the GPU
+    texture = manager.create_shareable_texture(describe())
+    never = manager.create_semaphore("binary")
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        with texture.access(wait=[never]) as view:
+            view.download()
+    except KeyboardInterrupt:
+        print("interrupted")
+
+
 def main() -> None:
     logging.basicConfig()
     kind = sys.argv[1]
-    manager = VulkanTextureShareManager(timeout_ns=100_000_000 if kind == "stuck" else 10**10)
-    if kind == "stuck":
-        stuck(manager)
+    limits = {"stuck": 10**8, "interrupted": 10**12}
+    manager = VulkanTextureShareManager(timeout_ns=limits.get(kind, 10**10))
+    if kind in limits:
+        globals()[kind](manager)
         return
     globals()["kept"] = kept = [manager, *use(manager)]
     if kind == "threads":
