@@ -31,7 +31,7 @@ from pers.sharing.ipc.address import Address
 from pers.sharing.ipc.dialogue import PublisherSide, SubscriberSide
 from pers.sharing.ipc.wire import HEADER, Decoder, encode
 from pers.sharing.stream import TexturePublisher, TextureSubscriber
-from tests.sharing.messages import EVERY, FRAME, WELCOME, plain, textures
+from tests.sharing.messages import EVERY, FRAME, OPENED, WELCOME, plain, textures
 from tests.sharing.support import describe, open_fds
 
 EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF)
@@ -125,7 +125,7 @@ def _insert(source: random.Random, data: bytearray) -> None:
 def _noise(source: random.Random, data: bytearray) -> None:
     """Random payload under a header that announces it."""
     payload = source.randbytes(source.randint(0, 64))
-    data[:] = HEADER.pack(b"PERS", 1, source.randint(1, 7), len(payload), 0, 0) + payload
+    data[:] = HEADER.pack(b"PERS", 1, source.randint(1, 8), len(payload), 0, 0) + payload
 
 
 def _repeat(source: random.Random, data: bytearray) -> None:
@@ -154,6 +154,7 @@ def _one_connection(source: Source, outcome: Outcome, most: int) -> None:
         side.receive(EVERY if isinstance(side, PublisherSide) else WELCOME)
     if isinstance(side, PublisherSide):
         side.outstanding[FRAME.number] = FRAME
+        side.unopened = OPENED.generation
     outcome.connections += 1
     received: list[OwnedFd] = []
     try:

@@ -19,6 +19,7 @@ from pers.sharing.ipc.wire import (
     Failure,
     Frame,
     Hello,
+    Opened,
     Textures,
     Welcome,
     least_bytes,
@@ -72,11 +73,21 @@ EVERY = Hello(pid=7, policy="every", backend="host", handle_type="shared_memory"
 WELCOME = Welcome(name="stream", pid=8, buffers=2, backend="host")
 FRAME = Frame(generation=1, slot=1, number=5, timestamp_ns=123, value=5)
 DONE = Done(generation=1, slot=1, number=5)
+OPENED = Opened(generation=1)
 
 
 def plain() -> list[Any]:
     """One of each kind that carries no descriptors."""
-    return [HELLO, EVERY, WELCOME, FRAME, DONE, Bye(), Failure("full", "there are 3 – enough")]
+    return [
+        HELLO,
+        EVERY,
+        WELCOME,
+        FRAME,
+        DONE,
+        Bye(),
+        Failure("full", "there are 3 – enough"),
+        OPENED,
+    ]
 
 
 def again(fds: list[OwnedFd]) -> list[OwnedFd]:
@@ -143,5 +154,6 @@ messages = st.one_of(
     st.builds(Done, counting, slot, number),
     st.builds(Failure, st.sampled_from(FAILURES), text),
     st.just(Bye()),
+    st.builds(Opened, counting),
     texture_messages(),
 )

@@ -11,8 +11,8 @@ import pytest
 
 from pers import ProtocolError
 from pers.sharing.ipc.dialogue import PublisherSide, SubscriberSide
-from pers.sharing.ipc.wire import Bye, Failure, Frame, Textures
-from tests.sharing.messages import DONE, EVERY, FRAME, HELLO, WELCOME, textures
+from pers.sharing.ipc.wire import Bye, Failure, Frame, Opened, Textures
+from tests.sharing.messages import DONE, EVERY, FRAME, HELLO, OPENED, WELCOME, textures
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def refused(side: Any, before: Sequence[Any], last: Any) -> str:
 # --- The publisher's side -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("message", [DONE, FRAME, WELCOME, Failure("full", "")])
+@pytest.mark.parametrize("message", [DONE, OPENED, FRAME, WELCOME, Failure("full", "")])
 def test_a_subscriber_says_hello_first(message: Any) -> None:
     assert "before Hello" in refused(PublisherSide(), [], message)
 
@@ -78,6 +78,17 @@ def test_who_wants_the_latest_holds_nothing() -> None:
     assert "not outstanding" in refused(side, [], DONE)
 
 
+def test_textures_are_opened_once_they_were_sent(made: ExitStack) -> None:
+    side = PublisherSide()
+    assert "generation 1, not 0" in refused(side, [HELLO], OPENED)
+    side.sent(generation(made, 3))
+    assert side.unopened == 3
+    assert "generation 1, not 3" in refused(side, [], OPENED)
+    side.receive(Opened(3))
+    assert side.unopened == 0
+    assert "generation 3, not 0" in refused(side, [], Opened(3))
+
+
 def test_goodbye_may_come_at_any_time() -> None:
     PublisherSide().receive(Bye())
     SubscriberSide("stream").receive(Bye())
@@ -96,7 +107,7 @@ def test_a_publisher_welcomes_first_and_once(made: ExitStack) -> None:
     assert "came twice" in refused(SubscriberSide("stream"), [WELCOME], WELCOME)
 
 
-@pytest.mark.parametrize("message", [HELLO, DONE])
+@pytest.mark.parametrize("message", [HELLO, DONE, OPENED])
 def test_a_publisher_does_not_subscribe(message: Any) -> None:
     assert "not for a subscriber" in refused(SubscriberSide("stream"), [WELCOME], message)
 
@@ -126,9 +137,12 @@ def test_a_replayed_frame_is_refused(made: ExitStack) -> None:
 
 def test_generations_follow_each_other(made: ExitStack) -> None:
     before = [WELCOME, generation(made, 7)]  # the first that one sees may be any
-    for wrong in (7, 6, 9):
+    for wrong in (7, 6):
         assert "follows 7" in refused(SubscriberSide("stream"), before, generation(made, wrong))
-    SubscriberSide("stream").receive(WELCOME)
+    side = SubscriberSide("stream")
+    for message in [*before, generation(made, 9)]:  # and some may be missing
+        side.receive(message)
+    assert side.generation == 9
     assert "has 3 slots, not 2" in refused(
         SubscriberSide("stream"), before, generation(made, 8, count=3)
     )

@@ -45,6 +45,7 @@ from pers.sharing.ipc.wire import (
     Frame,
     Hello,
     Message,
+    Opened,
     Textures,
     Welcome,
     encode,
@@ -852,7 +853,9 @@ def test_nonsense_is_thrown_out(studio: Studio, caplog: pytest.LogCaptureFixture
     served(publisher, studio)
 
 
-@pytest.mark.parametrize("message", [Done(1, 0, 1), Frame(1, 0, 1, 0, 0), Failure("full", "")])
+@pytest.mark.parametrize(
+    "message", [Done(1, 0, 1), Opened(9), Frame(1, 0, 1, 0, 0), Failure("full", "")]
+)
 def test_what_is_out_of_order_is_thrown_out(studio: Studio, message: Message) -> None:
     publisher = studio.publish()
     early, late = studio.connect(), studio.connect()
@@ -980,18 +983,54 @@ def test_a_client_that_never_reads(studio: Studio) -> None:
 
 
 def test_a_client_that_never_reads_new_textures(studio: Studio) -> None:
-    """It is dropped before its messages fill the publisher's memory."""
+    """It is sent those of one size, which stay in memory, and the newest when it has opened them."""
     publisher = studio.publish()
     client = studio.connect()
     client.put(HELLO)
     until(lambda: publisher.stats.clients == 1)
-    sizes = 0
-    while publisher.stats.clients:
-        publisher.resize(describe(8 + sizes % 2, 4 + sizes % 3))
-        sizes += 1
-        assert sizes < 2000
-    client.close()
+    for size in range(9, 69):
+        publisher.resize(describe(size, size))
+        last = [write(publisher) for _ in range(3)][-1]
+    assert publisher.stats.clients == 1
     served(publisher, studio)
+    generations: list[int] = []
+    numbers: list[int] = []
+    while not numbers or numbers[-1] <= last:  # one more was made for the other client
+        message = client.receive(20 * SECOND)
+        if isinstance(message, Textures):
+            generations.append(message.generation)
+            client.put(Opened(message.generation))
+        if isinstance(message, Frame):
+            assert message.generation == generations[-1]
+            numbers.append(message.number)
+        message.close()
+    assert generations == [1, 61]
+    assert numbers == [last + 1]
+
+
+@pytest.mark.parametrize("policy", ["latest", "every"])
+def test_a_subscriber_that_slept_through_changes_of_size(studio: Studio, policy: str) -> None:
+    publisher = studio.publish()
+    subscriber = studio.subscribe(policy)
+    write(publisher)
+    assert read(subscriber) == 1
+    [client] = publisher._hub.listener.clients
+    until(lambda: not client.side.unopened)
+    for size in (20, 30, 40):
+        publisher.resize(describe(size, size))
+    assert client.is_behind
+    if policy == "every":  # it is to miss no frame, so there is none before it has caught up
+        with pytest.raises(WaitTimeoutError, match=r"subscriber \d+ has not read the textures"):
+            write(publisher, timeout_ns=SOON)
+        with pytest.raises(WaitTimeoutError), subscriber.next_frame(timeout_ns=0):
+            pass
+        write(publisher, timeout_ns=20 * SECOND)
+    else:
+        write(publisher)
+    with subscriber.next_frame() as frame:
+        check(frame)
+        assert (frame.number, frame.dropped, frame.texture.width) == (2, 0, 40)
+    assert not client.is_behind
 
 
 @linux

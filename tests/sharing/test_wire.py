@@ -32,6 +32,7 @@ from tests.sharing.messages import (
     DONE,
     FRAME,
     HELLO,
+    OPENED,
     UUID,
     WELCOME,
     again,
@@ -352,13 +353,14 @@ def test_the_format_on_the_wire_is_fixed() -> None:
     """Another version of pers must be able to rely on these bytes."""
     assert encode(Bye()) == (b"PERS" + bytes([1, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0]), [])
     assert encode(DONE)[0][16:] == struct.pack("<IBQ", 1, 1, 5)
+    assert encode(OPENED)[0][16:] == struct.pack("<I", 1)
     assert encode(FRAME)[0][16:] == struct.pack("<IBQQQ", 1, 1, 5, 123, 5)
     assert encode(WELCOME)[0][16:] == struct.pack("<IB", 8, 2) + b"\x06stream\x04host"
     assert encode(HELLO)[0][16:] == struct.pack("<IB", 7, 0) + b"\x04host\x0dshared_memory\0\0"
 
 
 def test_every_kind_is_among_the_examples() -> None:
-    assert len({type(message) for message in [*plain(), textures()]}) == 7
+    assert len({type(message) for message in [*plain(), textures()]}) == 8
 
 
 @linux

@@ -7,7 +7,17 @@ there is a `ProtocolError`.
 from __future__ import annotations
 
 from pers.errors import ProtocolError
-from pers.sharing.ipc.wire import Bye, Done, Failure, Frame, Hello, Message, Textures, Welcome
+from pers.sharing.ipc.wire import (
+    Bye,
+    Done,
+    Failure,
+    Frame,
+    Hello,
+    Message,
+    Opened,
+    Textures,
+    Welcome,
+)
 
 __all__ = ["PublisherSide", "SubscriberSide"]
 
@@ -25,11 +35,18 @@ class PublisherSide:
         self.hello: Hello | None = None
         self.outstanding: dict[int, Frame] = {}
         """The frames it was told of and has not said `Done` for, when it wants every one."""
+        self.unopened = 0
+        """The generation of the textures that it was sent and has not opened; 0 when it has."""
 
-    def sent(self, frame: Frame) -> None:
-        """Note that the subscriber was told of a frame."""
-        if self.hello is not None and self.hello.policy == "every":
-            self.outstanding[frame.number] = frame
+    def sent(self, message: Message) -> None:
+        """Note what the subscriber was sent."""
+        match message:
+            case Textures():
+                self.unopened = message.generation
+            case Frame() if self.hello is not None and self.hello.policy == "every":
+                self.outstanding[message.number] = message
+            case _:
+                pass
 
     def receive(self, message: Message) -> None:
         """Take a message in its turn.
@@ -54,6 +71,12 @@ class PublisherSide:
                 ):
                     raise _out_of_place(message, f"names frame {message.number}, not outstanding")
                 del self.outstanding[message.number]
+            case Opened():
+                if message.generation != self.unopened:
+                    raise _out_of_place(
+                        message, f"names generation {message.generation}, not {self.unopened}"
+                    )
+                self.unopened = 0
             case _:
                 raise _out_of_place(message, "is not for a publisher")
 
@@ -93,8 +116,7 @@ class SubscriberSide:
                 raise _out_of_place(message, "is not for a subscriber")
 
     def _receive_textures(self, message: Textures, buffers: int) -> None:
-        # The first generation that a subscriber sees is any; later ones follow each other.
-        if self.generation and message.generation != self.generation + 1:
+        if message.generation <= self.generation:
             raise _out_of_place(
                 message, f"of generation {message.generation} follows {self.generation}"
             )

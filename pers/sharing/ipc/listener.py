@@ -28,11 +28,19 @@ from pers.sharing.ipc.credentials import (
 )
 from pers.sharing.ipc.dialogue import PublisherSide
 from pers.sharing.ipc.forks import no_forks
-from pers.sharing.ipc.wire import Bye, Done, Failure, FailureCode, Frame, Hello, Message
+from pers.sharing.ipc.wire import (
+    Bye,
+    Done,
+    Failure,
+    FailureCode,
+    Frame,
+    Hello,
+    Message,
+    Opened,
+    Textures,
+)
 
 __all__ = ["Client", "Listener", "ListenerSettings", "RefusedError", "Service"]
-
-MAX_UNSENT = 64
 
 log = logging.getLogger("pers.sharing")
 
@@ -58,6 +66,8 @@ class Client:
         self.side = PublisherSide()
         self.deadline_ns: int | None = deadline_ns
         self.is_alive = True
+        self.is_behind = False
+        """Whether there are textures that it is to be sent when it has opened those before."""
         self._waiting: Frame | None = None
 
     @property
@@ -82,38 +92,50 @@ class Client:
         return {(frame.generation, frame.slot) for frame in frames}
 
     @property
+    def owes(self) -> str:
+        """What has to be read before it can be sent more, when it wants every frame; or nothing."""
+        if self.wants_every and self.side.outstanding:
+            return f"frame {min(self.side.outstanding)}"
+        return "the textures before" if self.wants_every and self.is_behind else ""
+
+    @property
     def has_unsent(self) -> bool:
         """Whether something waits until it reads."""
-        return bool(self.channel.unsent) or self._waiting is not None
+        return bool(self.channel.unsent) or (self._waiting is not None and not self.is_behind)
 
     def put(self, message: Message) -> None:
-        """Send without waiting. A client that is gone or never reads is given up, not an error."""
-        self._waiting = None
+        """Send without waiting. A client that is gone is given up, not an error."""
+        self.side.sent(message)
         try:
             self.channel.put(message)
         except PeerLostError:
             self.give_up()
-        if self.channel.unsent > MAX_UNSENT:
-            log.warning("%s does not read and is dropped", self.name)
-            self.give_up()
 
     def tell(self, frame: Frame) -> bool:
         """Tell of a frame; return whether a frame before was never told of, and is dropped."""
-        if self.wants_every:
-            self.side.sent(frame)
-            self.put(frame)
-            return False
-        if not self.channel.unsent:
+        if self.wants_every or not (self.is_behind or self.channel.unsent):
             self.put(frame)
             return False
         # Only the last one counts; it goes when there is room.
         dropped, self._waiting = self._waiting is not None, frame
         return dropped
 
+    def fall_behind(self) -> None:
+        """Note that there are new textures, and that frames in those before count no more."""
+        self.is_behind = True
+        self._waiting = None
+
+    def catch_up(self, textures: Textures) -> None:
+        """Send the new textures, and the frame that waits for them."""
+        self.put(textures)
+        self.is_behind = False
+        self.flush()
+
     def flush(self) -> None:
         """Send what waits, as far as it fits."""
-        if self.channel.flush() and self._waiting is not None:
-            self.put(self._waiting)
+        if self.channel.flush() and self._waiting is not None and not self.is_behind:
+            frame, self._waiting = self._waiting, None
+            self.put(frame)
 
     def give_up(self) -> None:
         """Count it as gone; the service's thread sees the end and takes it away."""
@@ -135,6 +157,10 @@ class Service(ABC):
         Raises:
             RefusedError: It cannot be served.
         """
+
+    @abstractmethod
+    def opened(self, client: Client) -> None:
+        """Go on with a client that has opened the textures it was sent."""
 
     @abstractmethod
     def gone(self, client: Client) -> None:
@@ -305,6 +331,9 @@ class Listener:
                 case Bye():
                     raise PeerLostError(f"{client.name} has said goodbye")
                 case Done():
+                    self._service.lock.notify_all()
+                case Opened():
+                    self._service.opened(client)
                     self._service.lock.notify_all()
                 case _:
                     raise AssertionError(message)

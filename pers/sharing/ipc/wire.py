@@ -45,6 +45,7 @@ __all__ = [
     "Frame",
     "Hello",
     "Message",
+    "Opened",
     "Policy",
     "Textures",
     "Welcome",
@@ -194,7 +195,8 @@ class Textures(_Message):
     """The textures of a generation; frames of it follow.
 
     Attributes:
-        generation: Counts from 1 and goes up by one with each change of size or format.
+        generation: Counts from 1 and goes up by one with each change of size or format. Who has not
+            opened one is not sent the next, and may miss some.
         descriptor: What all of them are.
         handles: One for each slot, all of one kind.
         semaphore: The timeline that says when a frame is ready; None with CPU hand-over.
@@ -282,7 +284,19 @@ class Failure(_Message):
     text: str = attrs.field(validator=_text)
 
 
-Message: TypeAlias = Hello | Welcome | Textures | Frame | Done | Bye | Failure
+@attrs.frozen
+class Opened(_Message):
+    """A subscriber has opened the textures it was sent, and may be sent newer ones.
+
+    Attributes:
+        generation: As in the `Textures`.
+    """
+
+    TYPE: ClassVar[int] = 8
+    generation: int = attrs.field(validator=COUNTING)
+
+
+Message: TypeAlias = Hello | Welcome | Textures | Frame | Done | Bye | Failure | Opened
 
 
 # --- Writing ------------------------------------------------------------------------------------
@@ -313,6 +327,8 @@ def encode(message: Message) -> tuple[bytes, list[OwnedFd]]:
             pass
         case Failure():
             out += struct.pack("<B", FAILURES.index(message.code)) + _long(message.text)
+        case Opened():
+            out += struct.pack("<I", message.generation)
     fds = list(message.fds)
     header = HEADER.pack(MAGIC, VERSION, message.TYPE, len(out), len(fds), 0)
     return header + bytes(out), fds
@@ -458,6 +474,10 @@ def _read_failure(reader: _Reader) -> Message:
     return Failure(reader.choice(FAILURES, "failure"), reader.long())
 
 
+def _read_opened(reader: _Reader) -> Message:
+    return Opened(*reader.take("<I"))
+
+
 def _read_textures(reader: _Reader) -> Message:
     (generation,) = reader.take("<I")
     descriptor = _read_descriptor(reader)
@@ -574,6 +594,7 @@ READERS: dict[int, Callable[[_Reader], Message]] = {
     Done.TYPE: _read_done,
     Bye.TYPE: _read_bye,
     Failure.TYPE: _read_failure,
+    Opened.TYPE: _read_opened,
 }
 
 

@@ -150,7 +150,8 @@ class TexturePublisher(Closable):
     def resize(self, descriptor: TextureDescriptor) -> None:
         """Go on with textures of another size, format or usage.
 
-        Subscribers get the frames that they have been told of in the old ones, then the new.
+        Subscribers get the frames that they have been told of in the old ones, then the new. Those
+        of every frame make `next_frame` wait when they have not opened the old ones yet.
 
         Raises:
             TextureAccessError: The publisher is closed, or a frame is open.
@@ -236,7 +237,6 @@ class _Hub(Service):
         messages: list[Message] = [welcome, self.generation.export(self._semaphore)]
         if self._newest is not None:
             # Who comes late sees the last frame at once, however long the next one takes.
-            client.side.sent(self._newest)
             messages.append(self._newest)
         return messages
 
@@ -256,6 +256,9 @@ class _Hub(Service):
                 f"the stream is on another GPU or driver, {can.device} ({can.backend}); "
                 "subscribe with a manager on that one",
             )
+
+    def opened(self, client: Client) -> None:
+        self._tell_of_textures(client)
 
     def gone(self, client: Client) -> None:
         pass  # its frames count no more; who waits for them is told by the listener
@@ -302,16 +305,18 @@ class _Hub(Service):
         return None
 
     def _held(self) -> set[int]:
-        """The slots that subscribers of every frame have not read yet."""
-        now = self.generation.number
-        held = (holds for client in self.listener.clients for holds in client.holds)
+        """The slots that subscribers of every frame have not read yet, or cannot be told of."""
+        now, clients = self.generation.number, self.listener.clients
+        if any(client.wants_every and client.is_behind for client in clients):
+            return set(range(self._buffers))
+        held = (holds for client in clients for holds in client.holds)
         return {slot for generation, slot in held if generation == now}
 
     def _who_is_in_the_way(self, wait_ns: int) -> str:
         slow = [
-            f"{client.name} has not read frame {min(client.side.outstanding)}"
+            f"{client.name} has not read {client.owes}"
             for client in self.listener.clients
-            if client.holds
+            if client.owes
         ]
         who = ", ".join(slow) or f"readers have all {self._buffers} textures open"
         return (
@@ -367,14 +372,22 @@ class _Hub(Service):
             self.generation = Generation(old.number + 1, descriptor, self._manager, self._buffers)
             self._newest = None
             for client in self.listener.clients:
+                client.fall_behind()
                 self._tell_of_textures(client)
             old.close()
             self.listener.wake()
 
     def _tell_of_textures(self, client: Client) -> None:
+        """Send a client that is behind the new textures, one generation at a time.
+
+        What it was sent and has not opened stays in memory, so it gets the next ones after that,
+        and those in between never.
+        """
+        if not client.is_behind or client.side.unopened:
+            return
         try:
             with contextlib.closing(self.generation.export(self._semaphore)) as message:
-                client.put(message)
+                client.catch_up(message)
         except Exception:
             log.exception("%s could not be given the new textures", client.name)
             client.give_up()

@@ -42,6 +42,7 @@ from pers.sharing.ipc.wire import (
     Frame,
     Hello,
     Message,
+    Opened,
     Policy,
     Textures,
 )
@@ -467,6 +468,8 @@ class _Session:
                 case Textures():
                     imported = Imported.open(self._manager, message)
                     self._generations[imported.number] = imported
+                    with suppress(PeerLostError):  # the next call says so
+                        self.channel.put(Opened(imported.number))
                 case Frame():
                     self._notices.append(message)
                 case Bye():
