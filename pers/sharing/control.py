@@ -16,6 +16,7 @@ import time
 from pers.errors import InvalidTextureHandleError
 from pers.sharing.handles import OwnedFd
 from pers.sharing.ipc.forks import abandon_in_children, no_forks
+from pers.sharing.shortage import report_shortage
 
 __all__ = ["ControlPage", "Naps", "create_memory", "map_memory", "poll_time"]
 
@@ -34,17 +35,21 @@ def create_memory(size: int, name: str) -> OwnedFd:
 
     On Linux it is sealed against resizing: memory that a peer can shorten under a mapping kills
     whoever reads it (``SIGBUS``).
+
+    Raises:
+        OutOfMemoryError: There is not so much, or the process has too many descriptors.
     """
-    if LINUX:
-        flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-        fd = OwnedFd(os.memfd_create(name, flags))
-        os.ftruncate(fd.fileno(), size)
-        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
-        return fd
-    with tempfile.TemporaryFile() as file:
-        file.truncate(size)
-        return OwnedFd(os.dup(file.fileno()))
+    with report_shortage(f"no {size} bytes of shared memory"):
+        if LINUX:
+            flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+            fd = OwnedFd(os.memfd_create(name, flags))
+            os.ftruncate(fd.fileno(), size)
+            seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+            return fd
+        with tempfile.TemporaryFile() as file:
+            file.truncate(size)
+            return OwnedFd(os.dup(file.fileno()))
 
 
 def map_memory(fd: OwnedFd, size: int) -> mmap.mmap:
@@ -52,6 +57,7 @@ def map_memory(fd: OwnedFd, size: int) -> mmap.mmap:
 
     Raises:
         InvalidTextureHandleError: It is no shared memory, smaller than `size`, or could shrink.
+        OutOfMemoryError: The process has no room for it, or too many descriptors.
     """
     try:
         length = os.fstat(fd.fileno()).st_size
@@ -65,7 +71,8 @@ def map_memory(fd: OwnedFd, size: int) -> mmap.mmap:
                 "the handle's memory could be cut off by the other side (F_SEAL_SHRINK is not "
                 "set); only memory that pers has exported is imported"
             )
-        return mmap.mmap(fd.fileno(), size)
+        with report_shortage(f"{size} bytes of shared memory cannot be mapped"):
+            return mmap.mmap(fd.fileno(), size)
     except (OSError, ValueError) as error:
         if isinstance(error, InvalidTextureHandleError):
             raise
@@ -163,7 +170,8 @@ def _open_again(fd: OwnedFd) -> OwnedFd:
         return fd.duplicate()
     number = fd.fileno()
     try:
-        return OwnedFd(os.open(f"/proc/self/fd/{number}", os.O_RDWR | os.O_CLOEXEC))
+        with report_shortage("the control page cannot be opened"):
+            return OwnedFd(os.open(f"/proc/self/fd/{number}", os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
         raise InvalidTextureHandleError(
             f"the handle's control page cannot be opened ({error}); "

@@ -14,6 +14,7 @@ from typing import Literal, NoReturn, Self, TypeAlias
 import attrs
 
 from pers.errors import InvalidTextureHandleError, OperationNotSupportedError
+from pers.sharing.shortage import report_shortage
 
 __all__ = [
     "BufferHandle",
@@ -75,8 +76,14 @@ class OwnedFd:
         return self.fileno()
 
     def duplicate(self) -> OwnedFd:
-        """Return another descriptor of the same thing."""
-        return OwnedFd(os.dup(self.fileno()))
+        """Return another descriptor of the same thing.
+
+        Raises:
+            InvalidTextureHandleError: It was closed.
+            OutOfMemoryError: The process has too many.
+        """
+        with report_shortage("a file descriptor cannot be copied"):
+            return OwnedFd(os.dup(self.fileno()))
 
     def take(self) -> int:
         """Return the number and stop owning it."""

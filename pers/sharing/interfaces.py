@@ -400,7 +400,7 @@ class TextureShareManager(Closable):
 
         Raises:
             OperationNotSupportedError: Textures of this format or usage cannot be shared here.
-            OutOfMemoryError: There is no memory for it.
+            OutOfMemoryError: There is no memory for it, or no file descriptor is left.
         """
 
     @abstractmethod
@@ -420,6 +420,7 @@ class TextureShareManager(Closable):
             InvalidTextureHandleError: The handle is closed, of another backend, or does not fit
                 the descriptor.
             DeviceMismatchError: It comes from another GPU or driver.
+            OutOfMemoryError: There is no memory for it, or no file descriptor is left.
         """
 
     @abstractmethod

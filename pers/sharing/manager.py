@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import weakref
-from contextlib import ExitStack
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 from pers._checks import of_type, whole_number
@@ -88,7 +89,9 @@ class ShareManager(TextureShareManager):
 
     def create_shareable_texture(self, descriptor: TextureDescriptor) -> SharedTexture:
         self._check_texture(descriptor)
-        return self._texture(descriptor, self._native.create_texture(descriptor), ControlPage())
+        with _kept_or_closed(ControlPage()) as control:
+            native = self._native.create_texture(descriptor)
+        return self._texture(descriptor, native, control)
 
     def export_texture(self, texture: SharedTexture) -> TextureHandle:
         return self._own(texture, ManagedTexture, "export_texture").export()
@@ -96,12 +99,8 @@ class ShareManager(TextureShareManager):
     def import_texture(self, handle: TextureHandle, descriptor: TextureDescriptor) -> SharedTexture:
         self._check_texture(descriptor)
         self._check_handle(handle, TEXTURE_HANDLES, "import_texture")
-        control = _control_of(handle)
-        try:
+        with _kept_or_closed(_control_of(handle)) as control:
             native = self._native.import_texture(handle, descriptor)
-        except BaseException:
-            control.close()
-            raise
         return self._texture(descriptor, native, control)
 
     def release_texture_handle(self, handle: TextureHandle) -> None:
@@ -142,8 +141,9 @@ class ShareManager(TextureShareManager):
         self._check_open()
         size = whole_number(size, f"shared buffer {label!r}: size", minimum=1)
         of_type(label, str, "create_shareable_buffer's label")
-        native = self._native.create_buffer(size, label)
-        return self._keep(ManagedBuffer(self, label, native, ControlPage(), self._to_points))
+        with _kept_or_closed(ControlPage()) as control:
+            native = self._native.create_buffer(size, label)
+        return self._keep(ManagedBuffer(self, label, native, control, self._to_points))
 
     def export_buffer(self, buffer: SharedBuffer) -> BufferHandle:
         return self._own(buffer, ManagedBuffer, "export_buffer").export()
@@ -152,12 +152,8 @@ class ShareManager(TextureShareManager):
         self._check_open()
         of_type(label, str, "import_buffer's label")
         self._check_handle(handle, BUFFER_HANDLES, "import_buffer")
-        control = _control_of(handle)
-        try:
+        with _kept_or_closed(_control_of(handle)) as control:
             native = self._native.import_buffer(handle, label)
-        except BaseException:
-            control.close()
-            raise
         return self._keep(ManagedBuffer(self, label, native, control, self._to_points))
 
     # --- Synchronisation --------------------------------------------------------------------------
@@ -304,6 +300,16 @@ def _control_of(handle: object) -> ControlPage:
     """Open the control page of a handle; one without gets a page that nobody else sees."""
     fd = getattr(handle, "control", None)
     return ControlPage(fd) if isinstance(fd, OwnedFd) else ControlPage()
+
+
+@contextmanager
+def _kept_or_closed(control: ControlPage) -> Generator[ControlPage]:
+    """Close a control page when what it is for cannot be made."""
+    try:
+        yield control
+    except BaseException:
+        control.close()
+        raise
 
 
 def _closed() -> TextureAccessError:

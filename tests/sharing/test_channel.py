@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import anyio
 import pytest
 
-from pers import PeerLostError, ProtocolError, WaitTimeoutError
+from pers import PeerLostError, ProtocolError, ShareError, WaitTimeoutError
 from pers.sharing.control import create_memory
 from pers.sharing.ipc import channel as module
 from pers.sharing.ipc.channel import Channel
@@ -271,8 +271,9 @@ def test_a_full_table_of_descriptors(raw: tuple[Channel, socket.socket]) -> None
             filler.append(os.dup(0))
     except OSError:
         os.close(filler.pop())
-        with pytest.raises(ProtocolError, match="ulimit"):
+        with pytest.raises(ShareError, match="ulimit") as caught:
             channel.receive_now()
+        assert not isinstance(caught.value, ProtocolError), "the other side did nothing wrong"
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         for number in filler:

@@ -283,10 +283,8 @@ class HostShareDevice(NativeShareDevice):
 def _allocate(size: int, what: str) -> OwnedFd:
     try:
         return create_memory(size, "pers-shared")
-    except (OSError, OverflowError) as error:
-        raise OutOfMemoryError(
-            f"{what}: no {size} bytes of shared memory ({error}); free some, or make it smaller"
-        ) from None
+    except (OutOfMemoryError, OSError, OverflowError) as error:
+        raise OutOfMemoryError(f"{what}: {error}") from None
 
 
 def _of_the_host(handle: object, kind: type[T]) -> T:

@@ -15,6 +15,7 @@ from pers.errors import InvalidTextureHandleError
 from pers.sharing.control import Naps, create_memory, map_memory, poll_time
 from pers.sharing.handles import EventHandle, FenceHandle, OwnedFd, SemaphoreHandle
 from pers.sharing.native import NativeCounter, NativeFence, NativeSemaphore
+from pers.sharing.shortage import report_shortage
 
 __all__ = ["HAS_BINARY", "HostBinary", "HostEvent", "HostFence", "HostTimeline"]
 
@@ -32,7 +33,8 @@ class HostBinary(NativeSemaphore):
     def __init__(self, fd: OwnedFd | None = None) -> None:
         if fd is None:
             flags = os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE
-            self._fd = OwnedFd(os.eventfd(0, flags))
+            with report_shortage("a binary semaphore cannot be made"):
+                self._fd = OwnedFd(os.eventfd(0, flags))
             return
         kind = str(Path(f"/proc/self/fd/{fd.fileno()}").readlink())
         if kind != "anon_inode:[eventfd]":

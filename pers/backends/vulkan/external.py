@@ -9,6 +9,8 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from pers.backends.vulkan._ffi import Functions, check, ffi, struct, vk
+from pers.errors import OutOfMemoryError
+from pers.sharing.shortage import TOO_MANY_FILES, report_shortage
 
 __all__ = ["ExternalHandles", "FdHandles", "Win32Handles", "platform_handles"]
 
@@ -84,6 +86,8 @@ class FdHandles(ExternalHandles):
     def _get(self, name: str, info: Any) -> int:
         out = ffi.new("int *")
         self._fn.call(name, self._device, info, out)
+        if out[0] < 0:  # which lavapipe says is a success
+            raise OutOfMemoryError(f"{name} returns no file descriptor: {TOO_MANY_FILES}")
         return int(out[0])
 
     def allocate_import(self, handle: int, info: Any, extra: Any) -> Any:
@@ -138,7 +142,8 @@ def _private_copy(fd: int) -> int:
     try:
         return int(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, min(_HIGH, max(limit // 2, 3))))
     except OSError:  # that high there is no room
-        return os.dup(fd)
+        with report_shortage("a file descriptor cannot be copied"):
+            return os.dup(fd)
 
 
 def _settle(result: int, copy: int, original: int) -> None:

@@ -14,7 +14,7 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import attrs
@@ -23,6 +23,7 @@ from pers.errors import OperationNotSupportedError, ShareError, ValidationError
 from pers.sharing.ipc.credentials import user_number
 from pers.sharing.ipc.forks import abandon_in_children, no_forks
 from pers.sharing.ipc.wire import NAME
+from pers.sharing.shortage import shortage
 
 if sys.platform != "win32":
     import fcntl
@@ -49,6 +50,18 @@ def socket_folder(uid: int | None = None) -> Path:
     """Return the folder of a user's sockets, by default one's own; it may not exist yet."""
     base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
     return Path(base).absolute() / f"pers-{os.geteuid() if uid is None else uid}"
+
+
+@contextlib.contextmanager
+def within(folder: Path) -> Generator[None]:
+    """Have an `OSError` say what it means for the streams of a folder; a missing file passes."""
+    try:
+        yield
+    except (ShareError, FileNotFoundError):
+        raise
+    except OSError as error:
+        why = shortage(error) or f"{error.strerror}; set XDG_RUNTIME_DIR to a folder of your own"
+        raise ShareError(f"{folder} cannot be used for streams: {why}") from None
 
 
 def open_folder(folder: Path, uid: int) -> int:
@@ -128,22 +141,31 @@ class Address:
         return self.folder / f"{self.name}.lock"
 
     def connect(self) -> socket.socket | None:
-        """Return a connection to the publisher, or None when there is none at the moment."""
+        """Return a connection to the publisher, or None when there is none at the moment.
+
+        Raises:
+            ShareError: The folder is not safe, or the system refuses.
+        """
         check_system()
+        with within(self.folder):
+            return self._connect()
+
+    def _connect(self) -> socket.socket | None:
         try:
             folder = open_folder(self.folder, self.uid)
         except FileNotFoundError:
             return None
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            connection.setblocking(False)
-            connection.connect(_short_path(folder, self.socket_path))
-        except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):
-            connection.close()
-            return None
-        except BaseException:
-            connection.close()
-            raise
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                connection.setblocking(False)
+                connection.connect(_short_path(folder, self.socket_path))
+            except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):
+                connection.close()
+                return None
+            except BaseException:
+                connection.close()
+                raise
         finally:
             os.close(folder)
         return connection
@@ -181,7 +203,7 @@ class Claim:
         """Take the name, and remove what a publisher that died has left.
 
         Raises:
-            ShareError: Another publisher has it.
+            ShareError: Another publisher has it, the folder is not safe, or the system refuses.
         """
         check_system()
         self.address = address
@@ -195,14 +217,19 @@ class Claim:
             time.sleep(0.001)
 
     def _try_take(self, *, create: bool) -> bool:
-        with no_forks:
-            lock = _try_lock(self.address, create=create)
-            if lock is None:
-                return False
-            self._lock = lock
-            self._socket: socket.socket | None = None
-            abandon_in_children(self)
-        self._remove(self.address.socket_path)
+        with within(self.address.folder):
+            with no_forks:
+                lock = _try_lock(self.address, create=create)
+                if lock is None:
+                    return False
+                self._lock = lock
+                self._socket: socket.socket | None = None
+                abandon_in_children(self)
+            try:
+                self._remove(self.address.socket_path)
+            except BaseException:
+                self.abandon()
+                raise
         return True
 
     @classmethod
@@ -217,7 +244,15 @@ class Claim:
         return claim if claim._try_take(create=False) else None
 
     def listen(self, backlog: int) -> socket.socket:
-        """Return the listening socket, non-blocking; it is closed with the claim."""
+        """Return the listening socket, non-blocking; it is closed with the claim.
+
+        Raises:
+            ShareError: The system refuses.
+        """
+        with within(self.address.folder):
+            return self._listen(backlog)
+
+    def _listen(self, backlog: int) -> socket.socket:
         folder = open_folder(self.address.folder, self.address.uid)
         try:
             with no_forks:
@@ -295,18 +330,20 @@ def list_streams() -> list[str]:
 
     Raises:
         OperationNotSupportedError: The system is Windows.
-        ShareError: The folder of the sockets is not safe.
+        ShareError: The folder of the sockets is not safe, or the system refuses.
     """
     check_system()
     return sorted(address.name for address in _seen() if not address.remove_stale())
 
 
 def _seen() -> Iterator[Address]:
-    folder = open_folder(socket_folder(), os.geteuid())
-    try:
-        names = os.listdir(folder)  # noqa: PTH208 - the folder that was looked at, not its name
-    finally:
-        os.close(folder)
+    path = socket_folder()
+    with within(path):
+        folder = open_folder(path, os.geteuid())
+        try:
+            names = os.listdir(folder)  # noqa: PTH208 - the folder that was looked at, not its name
+        finally:
+            os.close(folder)
     for name in names:
         if name.endswith(".lock") and NAME.fullmatch(name.removesuffix(".lock")):
             yield Address(name.removesuffix(".lock"))

@@ -16,11 +16,12 @@ from collections.abc import Awaitable, Callable, Iterable
 import anyio
 import anyio.lowlevel
 
-from pers.errors import PeerLostError, ProtocolError, WaitTimeoutError
+from pers.errors import PeerLostError, PersError, ProtocolError, ShareError, WaitTimeoutError
 from pers.sharing.control import poll_time
 from pers.sharing.handles import OwnedFd
 from pers.sharing.ipc.forks import abandon_in_children
 from pers.sharing.ipc.wire import MAX_FDS, Decoder, Message, encode
+from pers.sharing.shortage import TOO_MANY_FILES
 
 __all__ = ["Channel"]
 
@@ -82,11 +83,11 @@ class Channel:
             self._outbox.append(_Outgoing(memoryview(data), fds))
             try:
                 sent = self.flush()
-            except OSError:  # PeerLostError is one; and too many descriptors may be on their way
+                for waiting in self._outbox:
+                    waiting.keep()
+            except (PersError, OSError):  # too many descriptors may be on their way, or open
                 self._drop_unsent()
                 raise
-            for waiting in self._outbox:
-                waiting.keep()
             return sent
 
     def flush(self) -> bool:
@@ -147,6 +148,7 @@ class Channel:
         Raises:
             PeerLostError: The peer is gone, and all it has sent was returned before.
             ProtocolError: It sent nonsense; close the connection.
+            ShareError: There is no place for the descriptors it sent; close the connection.
         """
         try:
             for _ in range(READS):
@@ -226,21 +228,26 @@ class Channel:
             if flags & getattr(socket, "MSG_CTRUNC", 0):
                 for fd in fds:
                     fd.close()
-                raise ProtocolError(
-                    f"{self.peer} sent more file descriptors than allowed, or this process has "
-                    "too many open (raise its limit, ulimit -n)"
-                )
+                if len(fds) < MAX_FDS:  # there was place for all, but not in this process
+                    self._break_off()
+                    raise ShareError(
+                        f"file descriptors from {self.peer} were lost: {TOO_MANY_FILES}"
+                    )
+                raise ProtocolError("more file descriptors than allowed came")
             if not data:
                 for fd in fds:
                     fd.close()
                 raise self._lost(None)
             self._inbox += self._decoder.feed(data, fds)
         except ProtocolError as error:
-            # The socket stays, so that the peer can be told why.
-            self._decoder.close()
-            for message in self._take_all():
-                message.close()
+            self._break_off()
             raise ProtocolError(f"{self.peer}: {error}") from None
+
+    def _break_off(self) -> None:
+        """Take nothing more; the socket stays, so that the peer can be told why."""
+        self._decoder.close()
+        for message in self._take_all():
+            message.close()
 
     def _lost(self, error: OSError | None) -> PeerLostError:
         how = (

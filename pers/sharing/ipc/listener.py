@@ -39,6 +39,7 @@ from pers.sharing.ipc.wire import (
     Opened,
     Textures,
 )
+from pers.sharing.shortage import report_shortage
 
 __all__ = ["Client", "Listener", "ListenerSettings", "RefusedError", "Service"]
 
@@ -199,16 +200,25 @@ class Listener:
         self._settings = settings
         self._clients: list[Client] = []
         self._ending = False
-        self._selector = selectors.DefaultSelector()
+        name = claim.address.name
         self._socket = claim.listen(settings.max_clients)
-        self._wake_in, self._wake_out = socket.socketpair()
-        self._wake_in.setblocking(False)
-        self._wake_out.setblocking(False)
-        self._selector.register(self._socket, selectors.EVENT_READ)
-        self._selector.register(self._wake_in, selectors.EVENT_READ)
-        name = f"pers-stream-{claim.address.name}"
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        with (
+            contextlib.ExitStack() as undo,
+            report_shortage(f"stream {name!r} cannot be published", ShareError),
+        ):
+            self._selector = undo.enter_context(selectors.DefaultSelector())
+            self._wake_in, self._wake_out = socket.socketpair()
+            undo.callback(self._wake_in.close)
+            undo.callback(self._wake_out.close)
+            self._wake_in.setblocking(False)
+            self._wake_out.setblocking(False)
+            self._selector.register(self._socket, selectors.EVENT_READ)
+            self._selector.register(self._wake_in, selectors.EVENT_READ)
+            self._thread = threading.Thread(
+                target=self._run, name=f"pers-stream-{name}", daemon=True
+            )
+            self._thread.start()
+            undo.pop_all()
 
     @property
     def clients(self) -> list[Client]:

@@ -59,7 +59,9 @@ class TexturePublisher(Closable):
         timeout_ns: How long `next_frame` waits for a free texture, in nanoseconds.
 
     Raises:
-        ShareError: The name is in use, or the folder of the sockets is not safe.
+        ShareError: The name is in use, the folder of the sockets is not safe, or the system
+            refuses.
+        OutOfMemoryError: There is no memory for the textures, or no file descriptor is left.
         OperationNotSupportedError: On Windows; or the manager cannot share such textures.
         ValidationError: An argument is out of range.
     """
@@ -155,6 +157,7 @@ class TexturePublisher(Closable):
 
         Raises:
             TextureAccessError: The publisher is closed, or a frame is open.
+            OutOfMemoryError: There is no memory for them; the stream goes on with the old ones.
             OperationNotSupportedError: The manager cannot share such textures.
         """
         of_type(descriptor, TextureDescriptor, "resize")
@@ -207,9 +210,13 @@ class _Hub(Service):
         self._manager = manager
         self._owns_manager = owns_manager
         self._buffers = buffers
-        self.generation = Generation(1, descriptor, manager, buffers)
-        timelines = "timeline" in manager.capabilities.semaphores
-        self._semaphore = manager.create_semaphore("timeline") if timelines else None
+        with ExitStack() as undo:
+            self.generation = undo.enter_context(
+                contextlib.closing(Generation(1, descriptor, manager, buffers))
+            )
+            timelines = "timeline" in manager.capabilities.semaphores
+            self._semaphore = manager.create_semaphore("timeline") if timelines else None
+            undo.pop_all()
         self._newest: Frame | None = None
         self._is_open = True
         self._is_writing = False

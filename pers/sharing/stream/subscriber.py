@@ -88,7 +88,8 @@ class TextureSubscriber(Closable):
         PeerLostError: The publisher went away meanwhile.
         DeviceMismatchError: The manager is on another GPU or driver than the publisher's.
         OperationNotSupportedError: On Windows; or the manager cannot import the textures.
-        ShareError: The publisher refuses, or the folder of the sockets is not safe.
+        ShareError: The publisher or the system refuses, or the folder of the sockets is not safe.
+        OutOfMemoryError: There is no memory for the textures, or no file descriptor is left.
     """
 
     def __init__(
@@ -448,7 +449,7 @@ class _Session:
             return
         try:
             messages = self.channel.receive_now()
-        except (PeerLostError, ProtocolError) as error:
+        except ShareError as error:
             self._lose(error)
             return
         try:
@@ -491,6 +492,8 @@ class _Session:
 
     def _lose(self, error: PersError) -> None:
         if self.lost is None:
+            # It lives as long as the session; what the failed calls had open must not.
+            error.__traceback__ = error.__context__ = None
             self.lost = error
             self.channel.shut_down()
 
