@@ -13,7 +13,8 @@ import tempfile
 import threading
 import time
 
-from pers.errors import InvalidTextureHandleError
+from pers._checks import MAX_INT
+from pers.errors import InvalidTextureHandleError, OutOfMemoryError
 from pers.sharing.handles import OwnedFd
 from pers.sharing.ipc.forks import abandon_in_children, no_forks
 from pers.sharing.shortage import report_shortage
@@ -33,23 +34,47 @@ if sys.platform != "win32":
 def create_memory(size: int, name: str) -> OwnedFd:
     """Return new shared memory of `size` zero bytes, which has no name and goes with its last user.
 
+    All of it is there from now on, where the system can promise that. Otherwise whoever writes the
+    first byte that there is no room for is killed.
+
     On Linux it is sealed against resizing: memory that a peer can shorten under a mapping kills
     whoever reads it (``SIGBUS``).
 
     Raises:
         OutOfMemoryError: There is not so much, or the process has too many descriptors.
     """
+    available = _available_memory()
+    if size > available:
+        raise OutOfMemoryError(
+            f"no {size} bytes of shared memory: {available} are available; "
+            "free some, or ask for less"
+        )
     with report_shortage(f"no {size} bytes of shared memory"):
         if LINUX:
             flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
             fd = OwnedFd(os.memfd_create(name, flags))
-            os.ftruncate(fd.fileno(), size)
+            os.posix_fallocate(fd.fileno(), 0, size)
             seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
             return fd
         with tempfile.TemporaryFile() as file:
             file.truncate(size)
             return OwnedFd(os.dup(file.fileno()))
+
+
+def _available_memory() -> int:
+    """Return how many bytes the system could give now, as far as it tells.
+
+    Linux does not look at this itself: it goes on giving until other processes are killed.
+    """
+    try:
+        with open("/proc/meminfo", "rb") as file:  # noqa: PTH123 - many times faster than Path
+            for line in file:
+                if line.startswith(b"MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:  # no Linux, or no /proc
+        pass
+    return MAX_INT
 
 
 def map_memory(fd: OwnedFd, size: int) -> mmap.mmap:

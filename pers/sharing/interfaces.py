@@ -429,7 +429,11 @@ class TextureShareManager(Closable):
 
     @abstractmethod
     def create_shareable_buffer(self, size: int, label: str = "") -> SharedBuffer:
-        """Make a buffer of `size` bytes, all zeros, that can be exported."""
+        """Make a buffer of `size` bytes, all zeros, that can be exported.
+
+        Raises:
+            OutOfMemoryError: There is no memory for it, or no file descriptor is left.
+        """
 
     @abstractmethod
     def export_buffer(self, buffer: SharedBuffer) -> BufferHandle:

@@ -20,6 +20,7 @@ SHORTAGES = {
     errno.ENOMEM: "there is no memory for it; free some, or ask for less",
     errno.ENOBUFS: "there is no memory for it; free some, or ask for less",
     errno.ENOSPC: "there is no room for it; free some, or ask for less",
+    errno.EFBIG: "there is no room for it; free some, or ask for less",
 }
 
 

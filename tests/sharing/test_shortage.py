@@ -127,6 +127,24 @@ def test_each_shortage_says_what_to_do(
     assert open_fds() == before
 
 
+@pytest.mark.parametrize("size", [2**63 - 1, 2**62, 2**50])
+def test_more_memory_than_there_is(size: int) -> None:
+    with HostTextureShareManager() as manager:
+        with pytest.raises(OutOfMemoryError, match=f"buffer 'huge': no {size} bytes.*ask for less"):
+            manager.create_shareable_buffer(size, "huge")
+        with pytest.raises(OutOfMemoryError, match="texture 'picture': no .* bytes"):
+            manager.create_shareable_texture(describe(2**16, 2**16, layers=2**16))
+
+
+def test_memory_is_there_before_it_is_written() -> None:
+    with (
+        HostTextureShareManager() as manager,
+        manager.create_shareable_buffer(1 << 20) as buffer,
+        manager.export_buffer(buffer) as handle,
+    ):
+        assert os.fstat(handle.fds[0].fileno()).st_blocks * 512 == 1 << 20
+
+
 def test_other_errors_of_the_system_are_no_shortage() -> None:
     with pytest.raises(PermissionError), report_shortage("it cannot be made"):
         raise PermissionError(errno.EPERM, "not permitted")

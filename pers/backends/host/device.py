@@ -283,7 +283,7 @@ class HostShareDevice(NativeShareDevice):
 def _allocate(size: int, what: str) -> OwnedFd:
     try:
         return create_memory(size, "pers-shared")
-    except (OutOfMemoryError, OSError, OverflowError) as error:
+    except OutOfMemoryError as error:
         raise OutOfMemoryError(f"{what}: {error}") from None
 
 
