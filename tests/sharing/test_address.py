@@ -75,6 +75,28 @@ def test_a_file_is_refused() -> None:
         list_streams()
 
 
+@pytest.mark.parametrize("base", ["a file", "/proc/nothing", "x" * 300])
+def test_a_folder_that_cannot_be_made(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a file").write_text("")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / base))
+    for call in (lambda: Claim(Address("stream")), list_streams, Address("stream").connect):
+        with pytest.raises(ShareError, match="cannot be made: .*; set XDG_RUNTIME_DIR"):
+            call()
+
+
+@pytest.mark.parametrize("name", ["stream.lock", "stream.sock"])
+@linux
+def test_a_folder_in_the_place_of_a_file(name: str, tmp_path: Path) -> None:
+    list_streams()
+    before = open_fds()
+    (socket_folder() / name).mkdir()
+    with pytest.raises(ShareError, match="cannot be used for streams: Is a directory"):
+        Claim(Address("stream"))
+    assert open_fds() == before
+
+
 def test_a_folder_of_another_user_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = socket_folder()
     folder.mkdir(mode=0o700)

@@ -64,16 +64,24 @@ def within(folder: Path) -> Generator[None]:
         raise ShareError(f"{folder} cannot be used for streams: {why}") from None
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700, parents=True)
+    except OSError as error:
+        why = shortage(error) or f"{error.strerror}; set XDG_RUNTIME_DIR to a folder of your own"
+        raise ShareError(f"{folder}, the folder for streams, cannot be made: {why}") from None
+
+
 def open_folder(folder: Path, uid: int) -> int:
     """Return a descriptor of a socket folder, made where it is missing, after a look at it.
 
     Raises:
-        ShareError: It is a link, of another user, or open to others.
+        ShareError: It is a link, of another user, or open to others; or it cannot be made.
         FileNotFoundError: It is another user's, and missing.
     """
     if uid == os.geteuid():
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=0o700, parents=True)
+        _make_folder(folder)
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
