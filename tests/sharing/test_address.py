@@ -106,6 +106,28 @@ def test_a_folder_of_another_user_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         Claim(Address("stream"))
 
 
+def test_the_folder_is_that_of_the_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing removes what was made, and not what another has made elsewhere since."""
+    first = Claim(Address("stream"))
+    first.listen(1)
+    old = left_in(first)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "other"))
+    second = Claim(Address("stream"))
+    second.listen(1)
+    first.close()
+    assert old == ["stream.lock", "stream.sock"]
+    assert left_in(first) == []
+    assert list_streams() == ["stream"]
+    second.close()
+    assert left_in(second) == []
+
+
+def left_in(claim: Claim) -> list[str]:
+    return sorted(path.name for path in claim.address.folder.iterdir())
+
+
 # --- Names ----------------------------------------------------------------------------------------
 
 

@@ -121,6 +121,10 @@ def _to_uid(user: str | int | None) -> int:
     return os.geteuid() if user is None else user_number(user)
 
 
+def _to_folder(address: Address) -> Path:
+    return socket_folder(address.uid)
+
+
 @attrs.frozen
 class Address:
     """The name of a stream and the user who publishes it.
@@ -128,15 +132,13 @@ class Address:
     Attributes:
         name: 1 to 64 letters, digits, dots, dashes and underscores.
         uid: The user, by number or name; None is who asks.
+        folder: That of the socket, as it was when the address was made: whoever has bound a socket
+            removes it from there, even when the environment names another folder by then.
     """
 
     name: str = attrs.field(validator=_check_name)
     uid: int = attrs.field(default=None, converter=_to_uid)
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the socket."""
-        return socket_folder(self.uid)
+    folder: Path = attrs.field(init=False, default=attrs.Factory(_to_folder, takes_self=True))
 
     @property
     def socket_path(self) -> Path:
