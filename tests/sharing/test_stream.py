@@ -461,6 +461,27 @@ def test_resize(studio: Studio, policy: str) -> None:
     assert publisher.stats.generation == 2
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"width": 2**16 + 1, "height": 1}, "65537x1 is too large, sides have at most 65536"),
+        ({"layers": 2**12 + 1}, "4097 layers are too many, more than 4096"),
+        ({"width": 2**16, "height": 2**16, "layers": 2**12}, "too large, more than 17592186044416"),
+    ],
+)
+def test_textures_that_no_subscriber_takes_are_not_published(
+    studio: Studio, changes: Any, reason: str
+) -> None:
+    huge = attrs.evolve(SMALL, **changes)
+    with pytest.raises(ValidationError, match=f"TexturePublisher: .*{reason}"):
+        studio.publish(huge)
+    publisher = studio.publish()
+    with pytest.raises(ValidationError, match=f"resize: .*{reason}"):
+        publisher.resize(huge)
+    assert publisher.descriptor == SMALL
+    assert write(publisher) == 1
+
+
 def test_resize_while_a_frame_is_read(studio: Studio) -> None:
     """It stays as it is; so do those that were announced before."""
     publisher = studio.publish(buffers=3)

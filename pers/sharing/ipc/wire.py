@@ -49,6 +49,7 @@ __all__ = [
     "Policy",
     "Textures",
     "Welcome",
+    "beyond_limits",
     "encode",
 ]
 
@@ -493,11 +494,9 @@ def _read_textures(reader: _Reader) -> Message:
 def _read_descriptor(reader: _Reader) -> TextureDescriptor:
     width, height, layers, levels, samples, usage = reader.take(DESCRIPTOR)
     name, label = reader.short(), reader.long()
-    _require(max(width, height) <= MAX_SIDE, f"a texture of {width}x{height} is too large")
-    _require(layers <= MAX_LAYERS, f"{layers} layers are too many")
     _require(usage < 2 * max(TextureUsage), f"texture usage {usage:#x} is not known")
     try:
-        return TextureDescriptor(
+        descriptor = TextureDescriptor(
             width=width,
             height=height,
             format=TextureFormat(name),
@@ -509,6 +508,21 @@ def _read_descriptor(reader: _Reader) -> TextureDescriptor:
         )
     except (ValidationError, ValueError) as error:
         raise _wrong(f"the texture's description is wrong: {error}") from None
+    problem = beyond_limits(descriptor)
+    _require(not problem, problem)
+    return descriptor
+
+
+def beyond_limits(descriptor: TextureDescriptor) -> str:
+    """Return why no subscriber takes such textures, or an empty string."""
+    width, height, layers = descriptor.width, descriptor.height, descriptor.layers
+    if max(width, height) > MAX_SIDE:
+        return f"a texture of {width}x{height} is too large, sides have at most {MAX_SIDE} pixels"
+    if layers > MAX_LAYERS:
+        return f"{layers} layers are too many, more than {MAX_LAYERS}"
+    if least_bytes(descriptor) > MAX_BYTES:
+        return f"a texture of {least_bytes(descriptor)} bytes is too large, more than {MAX_BYTES}"
+    return ""
 
 
 def least_bytes(descriptor: TextureDescriptor) -> int:

@@ -20,7 +20,7 @@ from pers.sharing.interfaces import Closable, TextureShareManager
 from pers.sharing.ipc.address import Address, Claim, check_system
 from pers.sharing.ipc.credentials import user_number
 from pers.sharing.ipc.listener import Client, Listener, ListenerSettings, RefusedError, Service
-from pers.sharing.ipc.wire import MAX_BUFFERS, Frame, Hello, Message, Welcome
+from pers.sharing.ipc.wire import MAX_BUFFERS, Frame, Hello, Message, Welcome, beyond_limits
 from pers.sharing.stream.frames import (
     OpenTexture,
     PublisherStats,
@@ -79,7 +79,7 @@ class TexturePublisher(Closable):
     ) -> None:
         check_system()
         address = Address(name)
-        of_type(descriptor, TextureDescriptor, "TexturePublisher")
+        _check_descriptor(descriptor, "TexturePublisher")
         buffers = _count(buffers, "buffers", MAX_BUFFERS)
         settings = ListenerSettings(
             allowed=frozenset(map(user_number, items_of(allow_users, "allow_users"))),
@@ -158,9 +158,10 @@ class TexturePublisher(Closable):
         Raises:
             TextureAccessError: The publisher is closed, or a frame is open.
             OutOfMemoryError: There is no memory for them; the stream goes on with the old ones.
+            ValidationError: They are larger than the protocol allows.
             OperationNotSupportedError: The manager cannot share such textures.
         """
-        of_type(descriptor, TextureDescriptor, "resize")
+        _check_descriptor(descriptor, "resize")
         self._hub.resize(descriptor)
 
     def close(self) -> None:
@@ -172,6 +173,13 @@ class TexturePublisher(Closable):
         if self._end.alive:
             self._hub.check_idle()
             self._end()
+
+
+def _check_descriptor(descriptor: TextureDescriptor, call: str) -> None:
+    of_type(descriptor, TextureDescriptor, call)
+    problem = beyond_limits(descriptor)
+    if problem:
+        raise ValidationError(f"{call}: {problem}; publish smaller textures")
 
 
 def _count(value: int, what: str, maximum: int) -> int:
