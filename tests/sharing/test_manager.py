@@ -484,6 +484,25 @@ def test_formats_that_cannot_be_shared(two: Any) -> None:
         two[0].create_shareable_texture(describe(sample_count=4))
 
 
+@pytest.mark.gpu
+def test_textures_that_the_device_has_not() -> None:
+    with MANAGERS["webgpu"]() as manager:
+        drawn = attrs.evolve(
+            describe(texture_format=TextureFormat.RGBA8_SNORM),
+            usage=TextureUsage.RENDER_ATTACHMENT,
+        )
+        for descriptor in (drawn, describe(width=40_000)):
+            with pytest.raises(OperationNotSupportedError, match="no such texture.*'picture'"):
+                manager.create_shareable_texture(descriptor)
+        with HostTextureShareManager() as other:
+            texture = other.create_shareable_texture(drawn)
+            with (
+                other.export_texture(texture) as handle,
+                pytest.raises(OperationNotSupportedError, match="no such texture.*'picture'"),
+            ):
+                manager.import_texture(handle, drawn)
+
+
 # --- Signals --------------------------------------------------------------------------------------
 
 

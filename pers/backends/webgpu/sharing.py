@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import attrs
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from pers.backends.host.device import HostShareDevice
 from pers.buffers.readback import ReadbackBuffer
-from pers.errors import ValidationError
+from pers.errors import OperationNotSupportedError, ValidationError
 from pers.graphics.interfaces import IRenderDevice
 from pers.graphics.types import TextureDescriptor
 from pers.sharing.handles import OwnedFd, TextureHandle
@@ -88,14 +89,21 @@ class _WebGPUShareDevice(HostShareDevice):
         return self._beside(super().import_texture(handle, descriptor), descriptor)
 
     def _beside(self, shared: NativeTexture, descriptor: TextureDescriptor) -> NativeTexture:
+        with ExitStack() as undo:
+            undo.callback(shared.destroy)
+            own = self._create(attrs.evolve(descriptor, usage=descriptor.usage | COPIES))
+            undo.callback(own.destroy)
+            texture = _WebGPUTexture(self._device, own, shared)
+            undo.pop_all()
+        return texture
+
+    def _create(self, descriptor: TextureDescriptor) -> ITexture:
         try:
-            own = self._device.create_texture(
-                attrs.evolve(descriptor, usage=descriptor.usage | COPIES)
-            )
-        except BaseException:
-            shared.destroy()
-            raise
-        return _WebGPUTexture(self._device, own, shared)
+            return self._device.create_texture(descriptor)
+        except ValidationError as error:
+            raise OperationNotSupportedError(
+                f"{self._device.info.name} has no such texture to share: {error}"
+            ) from None
 
 
 class _WebGPUTexture(NativeTexture):
