@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
 import attrs
@@ -11,20 +12,53 @@ import numpy as np
 import numpy.typing as npt
 
 from pers import (
+    StreamFrame,
     TextureDescriptor,
     TextureFormat,
     TexturePublisher,
     TextureShareManager,
     TextureSubscriber,
     TextureUsage,
+    WaitTimeoutError,
 )
 from renderers.moving_picture import MovingPicture
 
-__all__ = ["ConsumerReport", "ProducerReport", "consume", "describe", "produce"]
+__all__ = ["ConsumerReport", "Ending", "ProducerReport", "consume", "describe", "produce"]
 
 Pixels = npt.NDArray[np.uint8]
 USAGE = TextureUsage.COPY_SRC | TextureUsage.COPY_DST | TextureUsage.TEXTURE_BINDING
 SECOND = 1_000_000_000
+NAP = 0.02  # seconds between two looks whether it is over
+
+
+class Ending:
+    """Whether a stream is to end: said by whoever handles Ctrl+C, asked by what runs."""
+
+    def __init__(self) -> None:
+        self._is_said = False
+        self._may_raise = False
+
+    def say(self) -> None:
+        """Have it end in order; the second time at once."""
+        if self._is_said or self._may_raise:
+            self._is_said = True
+            raise KeyboardInterrupt
+        self._is_said = True
+
+    def is_said(self) -> bool:
+        """Whether it is to end."""
+        return self._is_said
+
+    @contextmanager
+    def at_once(self) -> Generator[None]:
+        """Have the first time end what cannot ask, by a `KeyboardInterrupt`, within the block."""
+        self._may_raise = True
+        try:
+            if self._is_said:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._may_raise = False
 
 
 def describe(name: str, width: int, height: int) -> TextureDescriptor:
@@ -80,9 +114,9 @@ def produce(
     buffers: int,
     wait: bool,
     on_frame: Callable[[int], None],
-    is_over: Callable[[], bool],
+    ending: Ending,
 ) -> ProducerReport:
-    """Publish a moving picture until all frames are out, or `is_over` says so.
+    """Publish a moving picture until all frames are out, or `ending` says so.
 
     Args:
         name: Of the stream.
@@ -94,20 +128,27 @@ def produce(
         buffers: How many textures take turns.
         wait: Whether to publish nothing before somebody reads.
         on_frame: Called after each frame with its number.
-        is_over: Asked before each frame.
+        ending: Asked before each frame, and while nothing happens.
     """
     picture = MovingPicture(width, height)
     scratch = np.empty((height, width, 4), np.uint8)
     done = 0
     with TexturePublisher(name, describe(name, width, height), manager, buffers=buffers) as stream:
-        while wait and not stream.stats.clients and not is_over():
-            time.sleep(0.01)
+        while wait and not stream.stats.clients and not ending.is_said():
+            time.sleep(NAP)
         start = time.monotonic()
-        while (frames is None or done < frames) and not is_over():
+        while frames is None or done < frames:
             if frames_per_second:
-                time.sleep(max(start + done / frames_per_second - time.monotonic(), 0))
-            with stream.next_frame() as frame:
-                frame.view.upload(picture.frame(frame.number, scratch))
+                _sleep_until(start + done / frames_per_second, ending)
+            if ending.is_said():
+                break
+            try:
+                with stream.next_frame() as frame:
+                    frame.view.upload(picture.frame(frame.number, scratch))
+            except WaitTimeoutError:
+                if ending.is_said():
+                    break
+                raise
             done += 1
             on_frame(done)
         seconds = time.monotonic() - start
@@ -117,6 +158,12 @@ def produce(
         name, what.backend, what.device, what.zero_copy, width, height, done, seconds,
         done / seconds, done * scratch.nbytes / seconds, stats.dropped, stats.waits,
     )  # fmt: skip
+
+
+def _sleep_until(end: float, ending: Ending) -> None:
+    """Sleep until a time of ``time.monotonic()``, or until it is over."""
+    while (left := end - time.monotonic()) > 0 and not ending.is_said():
+        time.sleep(min(left, NAP))
 
 
 @attrs.frozen
@@ -172,9 +219,9 @@ def consume(
     verify: bool,
     timeout: float,
     on_frame: Callable[[int], None],
-    is_over: Callable[[], bool],
+    ending: Ending,
 ) -> tuple[ConsumerReport, Pixels | None]:
-    """Read a stream until it ends, or `is_over` says so; return the last frame's pixels, too.
+    """Read a stream until it ends, or `ending` says so; return the last frame's pixels, too.
 
     Args:
         name: Of the stream.
@@ -184,17 +231,19 @@ def consume(
         verify: Compare each byte with what `produce` draws.
         timeout: How long to wait for the stream, and for each frame (seconds).
         on_frame: Called after each frame with how many there were.
-        is_over: Asked after each frame.
+        ending: Asked after each frame, and while none comes.
     """
     latencies: list[int] = []
     picture: MovingPicture | None = None
     pixels: Pixels | None = None
     wrong = nbytes = 0
     start = end = time.monotonic_ns()
-    with TextureSubscriber(
-        name, manager, policy=policy, timeout_ns=int(timeout * SECOND)
-    ) as stream:
-        for frame in stream.frames():
+    dropped = 0
+    with ExitStack() as stack:
+        stream = _subscribe(name, manager, policy, timeout, ending)
+        if stream is not None:
+            stack.enter_context(stream)
+        for frame in _frames(stream, timeout, ending) if stream is not None else ():
             pixels = frame.view.download()
             end = time.monotonic_ns()
             if not latencies:
@@ -207,16 +256,54 @@ def consume(
                     picture = MovingPicture(width, height)
                 wrong += picture.wrong_bytes(frame.number, pixels) > 0
             on_frame(len(latencies))
-            if is_over() or len(latencies) == frames:
+            if len(latencies) == frames:
                 break
-        stats = stream.stats
+        if stream is not None:
+            dropped = stream.stats.dropped
     what = manager.capabilities
     height, width = (0, 0) if pixels is None else pixels.shape[:2]
     p50, p99 = np.percentile(latencies, (50, 99)) / 1e6 if latencies else (0.0, 0.0)
     seconds = (end - start) / 1e9
     report = ConsumerReport(
         name, what.backend, what.device, what.zero_copy, policy, width, height, len(latencies),
-        stats.dropped, seconds, float(p50), float(p99), nbytes / seconds if seconds else 0.0,
+        dropped, seconds, float(p50), float(p99), nbytes / seconds if seconds else 0.0,
         verify, wrong,
     )  # fmt: skip
     return report, pixels
+
+
+def _subscribe(
+    name: str,
+    manager: TextureShareManager,
+    policy: Literal["latest", "every"],
+    timeout: float,
+    ending: Ending,
+) -> TextureSubscriber | None:
+    """Wait for a stream; None when it is over before there is one."""
+    try:
+        with ending.at_once():
+            return TextureSubscriber(name, manager, policy=policy, timeout_ns=int(timeout * SECOND))
+    except KeyboardInterrupt:
+        return None
+
+
+def _frames(stream: TextureSubscriber, timeout: float, ending: Ending) -> Generator[StreamFrame]:
+    """Iterate over the frames of a stream until it ends, or it is over."""
+    end = time.monotonic() + timeout
+    while not ending.is_said():
+        left = end - time.monotonic()
+        try:
+            for frame in stream.frames(timeout_ns=int(min(max(left, 0), NAP) * SECOND)):
+                yield frame
+                if ending.is_said():
+                    return
+                end = time.monotonic() + timeout
+        except WaitTimeoutError:
+            if left > NAP:
+                continue
+            raise WaitTimeoutError(
+                f"stream {stream.name!r}: no frame came within {timeout:g} s; "
+                "see that the publisher makes frames, or wait longer"
+            ) from None
+        else:
+            return

@@ -25,13 +25,15 @@ from renderers.commands.options import (
     check_folder,
     save_png,
 )
-from renderers.share import consume, produce
+from renderers.share import Ending, consume, produce
 
 __all__ = ["share"]
 
 PICTURE, REPORT = "share.png", "share.json"
 DEFAULT_NAME = "pers"
 DEFAULT_SIZE = Size(1280, 720)
+SLOWEST, FASTEST = 0.001, 100_000  # frames per second
+LONGEST = 86_400  # seconds: a day
 
 share = typer.Typer(
     help="Share a moving picture between processes: produce in one terminal, consume in others."
@@ -64,6 +66,18 @@ JsonOption = Annotated[
 ]
 
 
+def _check_fps(value: float) -> float:
+    if value != 0 and not SLOWEST <= value <= FASTEST:
+        raise typer.BadParameter(f"{value:g} is neither 0 nor in {SLOWEST:g} to {FASTEST:g}")
+    return value
+
+
+def _check_timeout(value: float) -> float:
+    if not 0 <= value <= LONGEST:
+        raise typer.BadParameter(f"{value:g} is not in 0 to {LONGEST} seconds")
+    return value
+
+
 @share.command("produce")
 def run_producer(
     name: NameOption = DEFAULT_NAME,
@@ -72,7 +86,12 @@ def run_producer(
         int | None, typer.Option(min=1, show_default="until Ctrl+C", help="How many frames.")
     ] = None,
     fps: Annotated[
-        float, typer.Option(min=0, help="Frames per second; 0 for as many as possible.")
+        float,
+        typer.Option(
+            callback=_check_fps,
+            metavar=f"0 or {SLOWEST:g}..{FASTEST:g}",
+            help="Frames per second; 0 for as many as possible.",
+        ),
     ] = 60,
     buffers: Annotated[int, typer.Option(min=1, max=16, help="How many textures take turns.")] = 3,
     wait: Annotated[
@@ -85,7 +104,7 @@ def run_producer(
     """Publish a moving test picture."""
     if size.width < 2:
         raise CommandError("the test picture is at least 2 pixels wide")
-    with _manager(backend) as manager, _interruptible() as is_over:
+    with _manager(backend) as manager, _interruptible() as ending:
         with _progress("Publishing", frames) as advance:
             report = produce(
                 name,
@@ -97,7 +116,7 @@ def run_producer(
                 buffers=buffers,
                 wait=wait,
                 on_frame=advance,
-                is_over=is_over,
+                ending=ending,
             )
         _show(report.to_json(), as_json, manager)
 
@@ -114,7 +133,12 @@ def run_consumer(
     verify: Annotated[bool, typer.Option("--verify", help="Compare every byte.")] = False,
     policy: Annotated[Policy, typer.Option(help="Which frames to read.")] = Policy.LATEST,
     timeout: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait for the stream, and for each frame.")
+        float,
+        typer.Option(
+            callback=_check_timeout,
+            metavar=f"0..{LONGEST}",
+            help="Seconds to wait for the stream, and for each frame.",
+        ),
     ] = 10,
     backend: ShareBackendOption = ShareBackend.AUTO,
     as_json: JsonOption = False,
@@ -123,7 +147,7 @@ def run_consumer(
     """Read a stream, and say how it went."""
     if output is not None:
         check_folder(output, PICTURE, REPORT)
-    with _manager(backend) as manager, _interruptible() as is_over:
+    with _manager(backend) as manager, _interruptible() as ending:
         with _progress("Reading", frames) as advance:
             report, pixels = consume(
                 name,
@@ -133,7 +157,7 @@ def run_consumer(
                 verify=verify,
                 timeout=timeout,
                 on_frame=advance,
-                is_over=is_over,
+                ending=ending,
             )
         if output is not None and pixels is not None:
             save_png(pixels, output / PICTURE)
@@ -164,18 +188,16 @@ def _manager(backend: ShareBackend) -> Generator[TextureShareManager]:
 
 
 @contextmanager
-def _interruptible() -> Generator[Callable[[], bool]]:
-    """Have Ctrl+C end the stream in order; the result says whether it was pressed."""
-    pressed: list[int] = []
+def _interruptible() -> Generator[Ending]:
+    """Have Ctrl+C end the stream."""
+    ending = Ending()
 
     def press(number: int, frame: FrameType | None) -> None:
-        if pressed:  # the second time, at once
-            raise KeyboardInterrupt
-        pressed.append(number)
+        ending.say()
 
     before = signal.signal(signal.SIGINT, press)
     try:
-        yield lambda: bool(pressed)
+        yield ending
     finally:
         signal.signal(signal.SIGINT, before)
 

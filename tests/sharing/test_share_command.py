@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,6 +24,7 @@ from pers import (
     TextureUsage,
     list_streams,
 )
+from pers.sharing.ipc.address import socket_folder
 from renderers.moving_picture import MovingPicture
 
 PIL = pytest.importorskip("PIL.Image", reason="comes with the extra `cli`")
@@ -196,6 +199,58 @@ def test_list_shows_what_runs(start: Start) -> None:
     for process in producers:
         stop(process)
     assert json.loads(finish(start("list", "--json"))[0]) == []
+
+
+def test_ctrl_c_while_there_is_no_stream(start: Start) -> None:
+    consumer = start(
+        "consume", "--name", "nobody", "--backend", "host", "--json", "--timeout", "3600"
+    )
+    while not socket_folder().exists():  # where it looks for the stream
+        assert consumer.poll() is None
+        time.sleep(0.01)
+    assert stop(consumer)["frames"] == 0
+
+
+def test_ctrl_c_while_no_frame_comes(start: Start) -> None:
+    consuming = ["consume", "--name", "still", "--backend", "host", "--policy", "every"]
+    with HostTextureShareManager() as manager:
+        descriptor = TextureDescriptor(64, 48, "rgba8unorm", TextureUsage.COPY_DST)
+        with TexturePublisher("still", descriptor, manager, buffers=1) as publisher:
+            with publisher.next_frame():
+                pass
+            consumer = start(*consuming, "--json", "--timeout", "3600")
+            while not publisher.stats.clients:
+                assert consumer.poll() is None
+                time.sleep(0.01)
+            with publisher.next_frame(timeout_ns=SECONDS * 10**9):  # so the first was read
+                assert stop(consumer)["frames"] == 1
+
+
+def test_ctrl_c_while_the_next_frame_is_minutes_away(start: Start) -> None:
+    producer = start("produce", "--name", "slow", "--backend", "host", "--json", "--fps", "0.001")
+    with (
+        HostTextureShareManager() as manager,
+        TextureSubscriber("slow", manager, timeout_ns=SECONDS * 10**9) as subscriber,
+        subscriber.next_frame() as frame,
+    ):
+        assert frame.number == 1
+        assert stop(producer)["frames"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["produce", "--fps", "1e-300"], "--fps.*neither 0 nor in 0.001 to"),
+        (["produce", "--fps", "nan"], "--fps.*neither 0 nor in 0.001 to"),
+        (["consume", "--timeout", "inf"], "--timeout.*not in 0 to 86400"),
+        (["consume", "--timeout", "nan"], "--timeout.*not in 0 to 86400"),
+        (["consume", "--timeout", "-1"], "--timeout.*not in 0 to 86400"),
+    ],
+)
+def test_numbers_out_of_range(start: Start, arguments: list[str], reason: str) -> None:
+    _, err = finish(start(*arguments), status=2)
+    text = " ".join(err.replace("\u2502", " ").split())
+    assert re.search(reason, text), err
 
 
 @pytest.mark.parametrize(
