@@ -287,7 +287,7 @@ class SharedTexture(Closable):
         Raises:
             TextureAccessError: Another access excludes this one, or the texture is closed.
             OperationNotSupportedError: A semaphore is of another manager, or cannot be used so.
-            ValidationError: `wait` or `signal` holds something else.
+            ValidationError: `wait` or `signal` holds something else, or the same thing twice.
         """
 
 

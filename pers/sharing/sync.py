@@ -169,8 +169,16 @@ class ManagedEvent(_Counting, SharedEvent):
 def to_points(
     manager: TextureShareManager, points: Sequence[SyncPoint], role: str
 ) -> list[NativePoint]:
-    """Return the backend's objects for what an access waits for or signals."""
-    return [_to_point(manager, point, role) for point in items_of(points, f"access({role}=…)")]
+    """Return the backend's objects for what an access waits for or signals, each of them once."""
+    found: dict[int, NativePoint] = {}
+    for point in items_of(points, f"access({role}=…)"):
+        native = _to_point(manager, point, role)
+        if id(native[0]) in found:  # which a GPU does not take
+            raise ValidationError(
+                f"access({role}=…) has {point!r} or another value of it twice; pass it once"
+            )
+        found[id(native[0])] = native
+    return list(found.values())
 
 
 def _to_point(manager: TextureShareManager, point: object, role: str) -> NativePoint:

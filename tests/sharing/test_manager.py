@@ -31,6 +31,7 @@ from pers import (
     OwnedFd,
     PersError,
     RenderTarget,
+    SharedFence,
     TextureAccessError,
     TextureFormat,
     TextureShareManager,
@@ -712,6 +713,45 @@ def test_binary_semaphores_with_odd_times(timeout_ns: int) -> None:
             pass
         with texture.access(wait=[semaphore]):
             pass
+
+
+def points(manager: TextureShareManager) -> Iterator[tuple[Any, Any]]:
+    """Something to signal of each kind that there is, and how it is passed."""
+    can = manager.capabilities
+    for kind in sorted(can.semaphores):
+        semaphore = manager.create_semaphore(kind)
+        yield semaphore, semaphore if kind == "binary" else (semaphore, 3)
+    if can.fences:
+        fence = manager.create_fence()
+        yield fence, fence
+
+
+def test_a_signal_that_is_closed_in_the_block(two: Any) -> None:
+    one, _ = two
+    texture = one.create_shareable_texture(describe())
+    for made, point in points(one):
+        with (
+            pytest.raises(TextureAccessError, match="closed; make another"),
+            texture.access(write=True, signal=[point]),
+        ):
+            made.close()
+        with texture.access(write=True):
+            pass
+
+
+def test_what_is_named_twice_is_refused(two: Any) -> None:
+    one, _ = two
+    texture = one.create_shareable_texture(describe())
+    for made, point in points(one):
+        other = (made, 2) if isinstance(point, tuple) else point
+        for role in ("signal",) if isinstance(made, SharedFence) else ("wait", "signal"):
+            with (
+                pytest.raises(ValidationError, match=f"{role}=.*twice; pass it once"),
+                texture.access(**{role: [point, other]}),
+            ):
+                pass
+        if point is not made:
+            assert made.value == 0, "nothing was signalled"
 
 
 def test_fences(two: Any) -> None:

@@ -15,6 +15,7 @@ from pers.backends.host.sync import HAS_BINARY, HostBinary, HostEvent, HostFence
 from pers.errors import (
     InvalidTextureHandleError,
     OutOfMemoryError,
+    TextureAccessError,
     WaitTimeoutError,
 )
 from pers.graphics.types import TextureDescriptor
@@ -72,6 +73,7 @@ class _HostMemory(NativeResource):
         return np.frombuffer(self.native_handle, np.uint8, size, offset)
 
     def wait_first(self, waits: Sequence[NativePoint]) -> None:
+        _check_open(waits)
         end = time.monotonic_ns() + self._timeout_ns
         done: list[NativePoint] = []
         try:
@@ -97,6 +99,7 @@ class _HostMemory(NativeResource):
         pass  # the CPU has waited
 
     def signal(self, signals: Sequence[NativePoint]) -> None:
+        _check_open(signals)
         for point in signals:
             match point:
                 case (HostBinary() | HostFence() as once, _):
@@ -126,6 +129,13 @@ class _HostMemory(NativeResource):
     def destroy(self) -> None:
         self._fd.close()
         self._map = None  # views of it keep the memory until they die
+
+
+def _check_open(points: Sequence[NativePoint]) -> None:
+    """Refuse what somebody has closed since the access began, before anything is signalled."""
+    for native, _ in points:
+        if not native.native_handle.is_open:
+            raise TextureAccessError("the semaphore or fence was closed; make another one")
 
 
 class HostTexture(_HostMemory, NativeTexture):
