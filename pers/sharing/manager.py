@@ -104,8 +104,8 @@ class ShareManager(TextureShareManager):
         return self._texture(descriptor, native, control)
 
     def release_texture_handle(self, handle: TextureHandle) -> None:
-        self._check_handle(handle, TEXTURE_HANDLES, "release_texture_handle")
-        handle.close()
+        _check_kind_of_handle(handle, TEXTURE_HANDLES, "release_texture_handle")
+        handle.close()  # also after the manager, whose end leaves handles open
 
     def signal_texture_ready(self, texture: SharedTexture) -> None:
         own = self._own(texture, ManagedTexture, "signal_texture_ready")
@@ -258,12 +258,7 @@ class ShareManager(TextureShareManager):
 
     def _check_handle(self, handle: object, kinds: tuple[type[Any], ...], call: str) -> None:
         self._check_open()
-        if not isinstance(handle, kinds):
-            names = " or ".join(kind.__name__ for kind in kinds)
-            what = type(handle).__name__
-            raise InvalidTextureHandleError(
-                f"{call} takes a {names}, not a {what}; export_texture and its like return them"
-            )
+        _check_kind_of_handle(handle, kinds, call)
 
     def _check_kind(self, kind: str) -> None:
         self._check_open()
@@ -294,6 +289,15 @@ class ShareManager(TextureShareManager):
         if not isinstance(thing, ManagedTexture | ManagedBuffer):
             thing.check_open()
         return thing
+
+
+def _check_kind_of_handle(handle: object, kinds: tuple[type[Any], ...], call: str) -> None:
+    if not isinstance(handle, kinds):
+        names = " or ".join(kind.__name__ for kind in kinds)
+        what = type(handle).__name__
+        raise InvalidTextureHandleError(
+            f"{call} takes a {names}, not a {what}; export_texture and its like return them"
+        )
 
 
 def _control_of(handle: object) -> ControlPage:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from types import TracebackType
 from typing import Any, TypeVar
 
 from pers._checks import whole_number
@@ -58,15 +59,24 @@ class ManagedResource:
         self.turns.check_open()
         return self.turns.control
 
-    @contextmanager
     def take_turn(
         self,
         view: Access,
         wait: Sequence[SyncPoint],
         signal: Sequence[SyncPoint],
         timeout_ns: int,
-    ) -> Generator[Access]:
+    ) -> AbstractContextManager[Access]:
         """Have the resource for the length of a ``with`` block, and `view` be good in it."""
+        return _Once(self._turn(view, wait, signal, timeout_ns), self.turns.what)
+
+    @contextmanager
+    def _turn(
+        self,
+        view: Access,
+        wait: Sequence[SyncPoint],
+        signal: Sequence[SyncPoint],
+        timeout_ns: int,
+    ) -> Generator[Access]:
         waits, signals = self._to_points(wait, "wait"), self._to_points(signal, "signal")
         timeout_ns = whole_number(timeout_ns, "timeout_ns")
         self.turns.begin(waits, write=view.writable, timeout_ns=timeout_ns)
@@ -137,3 +147,28 @@ class ManagedAccess:
 
 
 Access = TypeVar("Access", bound=ManagedAccess)
+
+
+class _Once(AbstractContextManager[Access]):
+    """A turn, for one ``with`` block."""
+
+    def __init__(self, turn: AbstractContextManager[Access], what: str) -> None:
+        self._turn = turn
+        self._what = what
+        self._is_begun = False
+
+    def __enter__(self) -> Access:
+        if self._is_begun:
+            raise TextureAccessError(
+                f"{self._what}: an access is for one with block; call access() again"
+            )
+        self._is_begun = True
+        return self._turn.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        return self._turn.__exit__(kind, error, trace)

@@ -253,6 +253,26 @@ def test_a_read_access_does_not_write(two: Any) -> None:
             view.upload(picture(describe(), 1))
 
 
+def test_an_access_is_for_one_block(two: Any) -> None:
+    texture = two[0].create_shareable_texture(describe())
+    access = texture.access()
+    with access:
+        with pytest.raises(TextureAccessError, match="'picture'.*call access\\(\\) again"), access:
+            pass
+    with pytest.raises(TextureAccessError, match="for one with block"), access:
+        pass
+    with texture.access(write=True):
+        pass
+
+
+def test_a_handle_is_released_after_its_manager() -> None:
+    manager = HostTextureShareManager()
+    handle = manager.export_texture(manager.create_shareable_texture(describe()))
+    manager.close()
+    manager.release_texture_handle(handle)
+    assert not handle.fds[0].is_open
+
+
 def test_an_error_in_the_block_ends_the_access(two: Any) -> None:
     texture = two[0].create_shareable_texture(describe())
     with pytest.raises(KeyError), texture.access(write=True):

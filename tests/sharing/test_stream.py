@@ -482,6 +482,19 @@ def test_textures_that_no_subscriber_takes_are_not_published(
     assert write(publisher) == 1
 
 
+def test_a_closed_subscriber_says_so(studio: Studio) -> None:
+    studio.publish()
+    subscriber = studio.subscribe()
+    subscriber.close()
+    with pytest.raises(TextureAccessError, match="was closed; make another one"):
+        _ = subscriber.descriptor
+
+
+def test_users_are_a_list(studio: Studio) -> None:
+    with pytest.raises(ValidationError, match=r"list of users, not 'root'; \['root'\]"):
+        studio.publish(allow_users="root")
+
+
 def test_resize_while_a_frame_is_read(studio: Studio) -> None:
     """It stays as it is; so do those that were announced before."""
     publisher = studio.publish(buffers=3)

@@ -82,7 +82,7 @@ class TexturePublisher(Closable):
         _check_descriptor(descriptor, "TexturePublisher")
         buffers = _count(buffers, "buffers", MAX_BUFFERS)
         settings = ListenerSettings(
-            allowed=frozenset(map(user_number, items_of(allow_users, "allow_users"))),
+            allowed=_users(allow_users),
             max_clients=_count(max_subscribers, "max_subscribers", 1024),
         )
         self._timeout_ns = whole_number(timeout_ns, "timeout_ns")
@@ -173,6 +173,12 @@ class TexturePublisher(Closable):
         if self._end.alive:
             self._hub.check_idle()
             self._end()
+
+
+def _users(users: Iterable[str | int]) -> frozenset[int]:
+    if isinstance(users, str):
+        raise ValidationError(f"allow_users takes a list of users, not {users!r}; [{users!r}], say")
+    return frozenset(map(user_number, items_of(users, "allow_users")))
 
 
 def _check_descriptor(descriptor: TextureDescriptor, call: str) -> None:

@@ -325,11 +325,14 @@ class TextureSubscriber(Closable):
         finally:
             self._in_use.release()
 
-    def _check_idle(self) -> None:
+    def _check_open(self) -> None:
         if not self._is_open:
             raise TextureAccessError(
                 f"the subscriber of {self.name!r} was closed; make another one"
             )
+
+    def _check_idle(self) -> None:
+        self._check_open()
         if self._reading is not None:
             raise TextureAccessError(
                 f"the subscriber of {self.name!r} has frame {self._reading.frame.number} open; "
@@ -337,6 +340,7 @@ class TextureSubscriber(Closable):
             )
 
     def _connected(self) -> _Session:
+        self._check_open()
         if self._session is None:
             raise PeerLostError(f"the subscriber of {self.name!r} is not connected; reconnect()")
         return self._session
