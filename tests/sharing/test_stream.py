@@ -401,13 +401,14 @@ def test_streams_of_every_manager(name: str) -> None:
                     assert subscriber.descriptor == size
 
 
-def test_a_publisher_that_dies_before_its_gpu_is_done(studio: Studio) -> None:
+@pytest.mark.parametrize("lives", [0.0, 0.1])
+def test_a_publisher_that_dies_before_its_gpu_is_done(studio: Studio, lives: float) -> None:
     """Its timeline will never be signalled: the frame is no frame, and nobody waits for it."""
     manager = studio.manager()
     generation = Generation(1, SMALL, manager, 2)
     semaphore = manager.create_semaphore("timeline")
     message = generation.export(semaphore)
-    with Impostor(WELCOME, message, Frame(1, 0, 1, 0, 1), stays=False):
+    with Impostor(WELCOME, message, Frame(1, 0, 1, 0, 1), stays=False, lives=lives):
         subscriber = studio.subscribe()
         with pytest.raises(PeerLostError):
             read(subscriber)
@@ -1089,8 +1090,10 @@ def test_a_publisher_stands_a_fuzzer(studio: Studio, caplog: pytest.LogCaptureFi
 class Impostor:
     """A publisher that says what a test tells it."""
 
-    def __init__(self, *messages: Message, raw: bytes = b"", stays: bool = True) -> None:
-        self._messages, self._raw, self._stays = messages, raw, stays
+    def __init__(
+        self, *messages: Message, raw: bytes = b"", stays: bool = True, lives: float = 0.0
+    ) -> None:
+        self._messages, self._raw, self._stays, self._lives = messages, raw, stays, lives
         self._claim = address_module.Claim(Address("stream"))
         self._listener = self._claim.listen(1)
         self._listener.setblocking(True)
@@ -1109,6 +1112,7 @@ class Impostor:
             assert isinstance(channel.receive(20 * SECOND), Hello)
             while self._stays:
                 channel.receive(20 * SECOND)
+        time.sleep(self._lives)
         channel.close()
 
     def __enter__(self) -> None: ...

@@ -27,7 +27,7 @@ from pers.errors import (
 )
 from pers.graphics.types import TextureDescriptor
 from pers.sharing.control import Naps
-from pers.sharing.interfaces import Closable, SyncPoint, TextureShareManager
+from pers.sharing.interfaces import Closable, SharedSemaphore, SyncPoint, TextureShareManager
 from pers.sharing.ipc.address import Address, check_system
 from pers.sharing.ipc.channel import Channel
 from pers.sharing.ipc.credentials import check_peer, read_credentials
@@ -527,10 +527,8 @@ class _Session:
         imported = self._generations[notice.generation]
         wait: list[SyncPoint] = []
         if notice.value and imported.semaphore is not None:
-            if imported.semaphore.value < notice.value:
-                self._listen()
-                if self.lost is not None:
-                    return None  # it died before its GPU was done, and nobody will signal it
+            if not self._may_reach(imported.semaphore, notice.value):
+                return None  # it died before its GPU was done, and nobody will signal it
             wait.append((imported.semaphore, notice.value))
         try:
             opened = try_open(imported.textures[notice.slot], wait=wait)
@@ -548,6 +546,19 @@ class _Session:
             notice.number, notice.timestamp_ns, opened.view, opened.texture, dropped
         )
         return _Reading(frame, notice, opened, self)
+
+    def _may_reach(self, semaphore: SharedSemaphore, value: int) -> bool:
+        """Return whether a timeline has come to a value, or may with a publisher that lives."""
+        if semaphore.value >= value:
+            return True
+        self._listen()
+        if self._manager.capabilities.hand_over == "cpu":
+            # The access would wait on the CPU, and hear nothing of the publisher's end meanwhile.
+            for _ in Naps(SECOND):
+                if self.lost is not None or semaphore.value >= value:
+                    break
+                self._listen()
+        return self.lost is None or semaphore.value >= value
 
     def finish(self, reading: _Reading) -> None:
         """End the reading of a frame."""
