@@ -160,6 +160,19 @@ def test_what_is_advertised_but_does_not_work_is_left_out(
     assert any("although the driver says so: vkAllocateMemory failed" in r for r in found.reasons)
 
 
+def test_a_manager_without_patience_learns_the_same(
+    driver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was found out counts for all managers of the process."""
+    from pers.backends.vulkan import probing
+
+    with open_on(driver) as vulkan:
+        found = vulkan.capabilities
+    monkeypatch.setattr(probing, "_found", {})
+    with open_on(driver, timeout_ns=0) as vulkan:
+        assert vulkan.capabilities == found
+
+
 def test_a_device_can_be_chosen(driver: str) -> None:
     with open_on(driver) as first:
         name, uuid = first.capabilities.device, first.capabilities.device_uuid.hex()

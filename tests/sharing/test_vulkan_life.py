@@ -107,7 +107,7 @@ def test_a_discrete_gpu_keeps_buffers_to_itself(
 def test_a_semaphore_that_nobody_signals_blocks_nobody() -> None:
     """Neither a download, nor the end of an access, nor close, nor the end of the process."""
     out = run("swiftshader", "vulkan_end", "stuck")
-    assert out.count("was not done after 0.1 s; the GPU waits for a semaphore") == 2
+    assert out.count("was not done after 1 s; the GPU waits for a semaphore") == 2
     assert "no error" not in out
     assert "so the memory it uses is not freed" in out
 

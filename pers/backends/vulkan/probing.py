@@ -37,7 +37,12 @@ def probe(sharing: Sharing) -> ShareCapabilities:
     key = (physical.device_uuid, physical.driver_uuid)
     with _probing:
         if key not in _found:
-            _found[key] = _probe(sharing)
+            # A manager of little patience would learn, and all after it, that nothing works.
+            patience, sharing.timeout_ns = sharing.timeout_ns, max(sharing.timeout_ns, _TRY_NS)
+            try:
+                _found[key] = _probe(sharing)
+            finally:
+                sharing.timeout_ns = patience
         return _found[key]
 
 

@@ -69,7 +69,7 @@ def interrupted(manager: VulkanTextureShareManager) -> None:
 def main() -> None:
     logging.basicConfig()
     kind = sys.argv[1]
-    limits = {"stuck": 10**8, "interrupted": 10**12}
+    limits = {"stuck": 10**9, "interrupted": 10**12}
     manager = VulkanTextureShareManager(timeout_ns=limits.get(kind, 10**10))
     if kind in limits:
         globals()[kind](manager)
