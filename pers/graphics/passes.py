@@ -400,19 +400,23 @@ class RenderPass(RenderCommands, IRenderPass):
         self._native.execute_bundles([bundle.native_handle for bundle in checked])
 
     def multi_draw_indirect(self, buffer: IBuffer, offset: int, count: int) -> None:
-        call = "multi_draw_indirect"
-        draws = self._number(count, 2**32, f"{call} count")
-        # Even no draws are checked as one, so that what is wrong does not depend on the data.
-        native, start, _ = self._buffer(buffer, _INDIRECT, offset, 16 * max(draws, 1), call)
+        native, start, draws = self._many(buffer, offset, count, 16, "multi_draw_indirect")
         if draws:
             self._native.multi_draw_indirect(native, start, draws)
 
     def multi_draw_indexed_indirect(self, buffer: IBuffer, offset: int, count: int) -> None:
-        call = "multi_draw_indexed_indirect"
-        draws = self._number(count, 2**32, f"{call} count")
-        native, start, _ = self._buffer(buffer, _INDIRECT, offset, 20 * max(draws, 1), call)
+        native, start, draws = self._many(buffer, offset, count, 20, "multi_draw_indexed_indirect")
         if draws:
             self._native.multi_draw_indexed_indirect(native, start, draws)
+
+    def _many(
+        self, buffer: IBuffer, offset: int, count: int, nbytes: int, call: str
+    ) -> tuple[NativeBuffer, int, int]:
+        """Return the buffer, the offset and the number of draws of `nbytes` arguments each."""
+        draws = self._number(count, 2**32, f"{call} count")
+        # Even no draws are checked as one, so that what is wrong does not depend on the data.
+        native, start, _ = self._buffer(buffer, _INDIRECT, offset, nbytes * max(draws, 1), call)
+        return native, start, draws
 
     def begin_occlusion_query(self, index: int) -> None:
         if not self.is_open:

@@ -52,6 +52,10 @@ def socket_folder(uid: int | None = None) -> Path:
     return Path(base).absolute() / f"pers-{os.geteuid() if uid is None else uid}"
 
 
+def _why(error: OSError) -> str:
+    return shortage(error) or f"{error.strerror}; set XDG_RUNTIME_DIR to a folder of your own"
+
+
 @contextlib.contextmanager
 def within(folder: Path) -> Generator[None]:
     """Have an `OSError` say what it means for the streams of a folder; a missing file passes."""
@@ -60,8 +64,7 @@ def within(folder: Path) -> Generator[None]:
     except (ShareError, FileNotFoundError):
         raise
     except OSError as error:
-        why = shortage(error) or f"{error.strerror}; set XDG_RUNTIME_DIR to a folder of your own"
-        raise ShareError(f"{folder} cannot be used for streams: {why}") from None
+        raise ShareError(f"{folder} cannot be used for streams: {_why(error)}") from None
 
 
 def _make_folder(folder: Path) -> None:
@@ -69,8 +72,9 @@ def _make_folder(folder: Path) -> None:
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=0o700, parents=True)
     except OSError as error:
-        why = shortage(error) or f"{error.strerror}; set XDG_RUNTIME_DIR to a folder of your own"
-        raise ShareError(f"{folder}, the folder for streams, cannot be made: {why}") from None
+        raise ShareError(
+            f"{folder}, the folder for streams, cannot be made: {_why(error)}"
+        ) from None
 
 
 def open_folder(folder: Path, uid: int) -> int:
